@@ -2,6 +2,7 @@
 // answer of its own, and nothing is ever unmounted because of it.
 #pragma once
 
+#include <boost/asio/io_context.hpp>
 #include <functional>
 #include <map>
 #include <memory>
@@ -28,12 +29,20 @@ class Engine {
   virtual base::Result<std::vector<ContainerMount>> running_mounts(base::Deadline deadline) = 0;
 };
 
-/// Tells when it is time to compare our counts with the engine's containers. Owns: a thread, or asynchronous work on a loop.
+/// Called on the loop's thread.
+struct EngineEvents {
+  std::function<void()> on_connected;      ///< The engine answers, for the first time or again: it may have lost Unmounts.
+  std::function<void()> on_container_end;  ///< A container has died.
+};
+
+/// Tells when it is time to compare our counts with the engine's containers: holds one /events request open. Wakes only for events while the engine is up;
+/// looks for it with growing pauses (at most 30 s) while it is down. Destroy it on the loop's thread.
 class EngineWatch {
  public:
   virtual ~EngineWatch() = default;
 };
 
 std::unique_ptr<Engine> make_docker_engine(std::string socket_path);
+std::unique_ptr<EngineWatch> make_engine_watch(boost::asio::io_context& loop, std::string socket_path, EngineEvents events);
 
 }  // namespace vdvs::mountd

@@ -77,6 +77,9 @@ class ControlPlane {
   /// Qualified names, sorted. All of them, or an error.
   virtual base::Result<std::vector<VolumeName>> list() = 0;
 
+  /// Where short names live; empty where that is not known. Does not block.
+  virtual std::string default_datastore() const { return {}; }
+
   /// The volumes attached to this host now.
   virtual base::Result<std::vector<VolumeName>> attached_here() = 0;
 

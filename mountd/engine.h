@@ -1,5 +1,5 @@
-// What the Docker engine on this host says about containers, asked over its own socket. The engine may be down, slow or restarting: that is an
-// answer of its own, and nothing is ever unmounted because of it.
+// What the Docker engine on this host says about containers, asked over its own socket. The engine may be
+// down, slow or restarting: that is an answer of its own, and nothing is ever unmounted because of it.
 #pragma once
 
 #include <boost/asio/io_context.hpp>
@@ -7,6 +7,7 @@
 #include <map>
 #include <memory>
 #include <string>
+#include <string_view>
 #include <vector>
 
 #include "base/deadline.h"
@@ -16,7 +17,7 @@ namespace vdvs::mountd {
 
 /// A mount of one of our volumes in a container that is running, paused or restarting.
 struct ContainerMount {
-  std::string volume;     ///< As Docker knows it: short or qualified.
+  std::string volume;  ///< As Docker knows it: short or qualified.
   std::string driver;
   std::string source;     ///< The host's path.
   std::string container;  ///< Its name, without the slash.
@@ -31,18 +32,26 @@ class Engine {
 
 /// Called on the loop's thread.
 struct EngineEvents {
-  std::function<void()> on_connected;      ///< The engine answers, for the first time or again: it may have lost Unmounts.
+  std::function<void()>
+      on_connected;  ///< The engine answers, for the first time or again: it may have lost Unmounts.
   std::function<void()> on_container_end;  ///< A container has died.
 };
 
-/// Tells when it is time to compare our counts with the engine's containers: holds one /events request open. Wakes only for events while the engine is up;
-/// looks for it with growing pauses (at most 30 s) while it is down. Destroy it on the loop's thread.
+/// Tells when it is time to compare our counts with the engine's containers: holds one /events request open.
+/// Wakes only for events while the engine is up; looks for it with growing pauses (at most 30 s) while it is
+/// down. Destroy it on the loop's thread.
 class EngineWatch {
  public:
   virtual ~EngineWatch() = default;
 };
 
+/// The volumes in the reply of `GET /containers/json`; mounts of other types (bind, tmpfs) are left out, and
+/// telling our drivers from others is the caller's. Pure. Errors: kInvalid where it is not that reply: half a
+/// list would be worse than none.
+base::Result<std::vector<ContainerMount>> decode_container_list(std::string_view json);
+
 std::unique_ptr<Engine> make_docker_engine(std::string socket_path);
-std::unique_ptr<EngineWatch> make_engine_watch(boost::asio::io_context& loop, std::string socket_path, EngineEvents events);
+std::unique_ptr<EngineWatch> make_engine_watch(boost::asio::io_context& loop, std::string socket_path,
+                                               EngineEvents events);
 
 }  // namespace vdvs::mountd

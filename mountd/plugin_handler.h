@@ -23,6 +23,7 @@ struct PluginRequest {
   std::string name;                            ///< Not checked; empty for List and Capabilities.
   std::string mount_id;                        ///< Mount and Unmount.
   std::map<std::string, std::string> options;  ///< Create.
+  int peer_pid = 0;                            ///< The process that asks (SO_PEERCRED); 0 where not known.
   std::string request_id;                      ///< For the log: unique in this process.
 };
 

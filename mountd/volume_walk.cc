@@ -39,7 +39,7 @@ class Walk {
 
  private:
   Result<void> look_at_device(Observation& seen);
-  Seen classify(const esx::VolumeInfo& info, const fsformat::Content& content) const;
+  Seen classify(const esx::VolumeInfo& info, const blockdev::Device& device, const fsformat::Content& content) const;
   bool is_expected(const esx::VolumeInfo& info, const fsformat::FileSystem& fs) const;
 
   Result<void> act(Step step, Observation& seen);
@@ -52,6 +52,7 @@ class Walk {
   base::Error refusal(Step step, const Observation& seen) const;
 
   std::string title() const { return request_.name.text(); }
+  base::Deadline device_deadline() const { return std::min(request_.deadline, base::deadline_in(kDeviceWait)); }
 
   World& world_;
   const WalkRequest& request_;
@@ -62,8 +63,8 @@ class Walk {
 // ---- look ----
 
 const fsformat::Mount* find_mount(const std::vector<fsformat::Mount>& mounts, const std::string& target) {
-  auto last = std::ranges::find_last(mounts, target, &fsformat::Mount::target);
-  return last.empty() ? nullptr : &*last.begin();
+  auto last = std::find_if(mounts.rbegin(), mounts.rend(), [&](const auto& mount) { return mount.target == target; });
+  return last == mounts.rend() ? nullptr : &*last;
 }
 
 Result<Observation> Walk::look() {
@@ -116,7 +117,7 @@ Result<void> Walk::look_at_device(Observation& seen) {
     return {};
   }
   ASSIGN_OR_RETURN(seen.content, world_.prober.probe(seen.device->node));
-  seen.seen = classify(*seen.info, *seen.content);
+  seen.seen = classify(*seen.info, *seen.device, *seen.content);
   return {};
 }
 
@@ -126,11 +127,12 @@ bool Walk::is_expected(const esx::VolumeInfo& info, const fsformat::FileSystem& 
   return !is_same_disk || request_.known_fs_uuid.empty() || fs.uuid == request_.known_fs_uuid;
 }
 
-Seen Walk::classify(const esx::VolumeInfo& info, const fsformat::Content& content) const {
+Seen Walk::classify(const esx::VolumeInfo& info, const blockdev::Device& device,
+                    const fsformat::Content& content) const {
   const bool was_never_mounted = info.init == esx::InitState::kFormatted;
   if (const auto* fs = std::get_if<fsformat::FileSystem>(&content)) {
     if (!is_expected(info, *fs)) return Seen::kWrongFileSystem;
-    return fs->needs_check && !world_.watcher.find(*info.address)->value().is_read_only ? Seen::kUnclean : Seen::kFormatted;
+    return fs->needs_check && !device.is_read_only ? Seen::kUnclean : Seen::kFormatted;
   }
   if (was_never_mounted) return Seen::kHalfway;
   if (std::holds_alternative<fsformat::Foreign>(content)) return Seen::kForeign;
@@ -159,7 +161,7 @@ Result<void> Walk::await_device(const Observation& seen) {
   if (!watch_) {
     ASSIGN_OR_RETURN(watch_, world_.watcher.arm());
   }
-  ASSIGN_OR_RETURN(auto device, watch_->wait_for(*seen.info->address, request_.deadline));
+  ASSIGN_OR_RETURN(auto device, watch_->wait_for(*seen.info->address, device_deadline()));
   log::debug("device is there", {{"volume", title()}, {"device", device.node}});
   return {};
 }
@@ -222,11 +224,11 @@ Result<void> Walk::detach(const Observation& seen) {
   std::unique_ptr<blockdev::DeviceWatch> watch;
   if (seen.device) {
     ASSIGN_OR_RETURN(watch, world_.watcher.arm());
-    RETURN_IF_ERROR(world_.watcher.release(*seen.device, request_.deadline));
+    RETURN_IF_ERROR(world_.watcher.release(*seen.device, device_deadline()));
     RETURN_IF_ERROR(base::fault_point("detach.released.after"));
   }
   RETURN_IF_ERROR(world_.control_plane.detach(seen.info->name));
-  if (watch) RETURN_IF_ERROR(watch->wait_gone(*seen.device, request_.deadline));
+  if (watch) RETURN_IF_ERROR(watch->wait_gone(*seen.device, device_deadline()));
   log::info("detached", {{"volume", title()}, {"device", seen.device ? seen.device->node : std::string()}});
   return {};
 }

@@ -26,6 +26,9 @@ struct World {
   std::string mount_root;  ///< A volume is mounted at <mount_root>/<volume>@<datastore>.
 };
 
+/// How long a disk may take from the attach to its device; long work (mkfs, a check) has the walk's deadline.
+inline constexpr std::chrono::seconds kDeviceWait{20};
+
 struct WalkRequest {
   Goal goal;
   esx::VolumeName name;      ///< As the user gave it.

@@ -1,0 +1,328 @@
+#include "mountd/volume_keeper.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <set>
+
+#include "base/fault.h"
+#include "base/log.h"
+#include "mountd/volume_status.h"
+
+namespace vdvs::mountd {
+namespace {
+
+using base::ErrorCode;
+using base::fail;
+using base::Result;
+namespace log = base::log;
+
+constexpr std::string_view kDefaultFsType = "ext4";
+
+bool contains(const std::vector<std::string>& list, const std::string& item) {
+  return std::ranges::find(list, item) != list.end();
+}
+
+}  // namespace
+
+// ---- names and memory ----
+
+std::string VolumeKeeper::qualify(const esx::VolumeName& name) {
+  if (name.is_qualified() && catalogue_.find(name.text())) return name.text();
+  const std::string standard = world_.control_plane.default_datastore();
+  if (!name.is_qualified() && !standard.empty()) return name.on(standard).text();
+  if (auto info = world_.control_plane.get(name)) return info->name.text();
+  auto record = catalogue_.find_short(name.volume(), name.datastore());
+  return record ? record->name : name.text();
+}
+
+std::string VolumeKeeper::display_name(const std::string& qualified) const {
+  const std::string standard = world_.control_plane.default_datastore();
+  const std::string suffix = "@" + standard;
+  if (standard.empty() || !qualified.ends_with(suffix)) return qualified;
+  return qualified.substr(0, qualified.size() - suffix.size());
+}
+
+void VolumeKeeper::remember(const esx::VolumeInfo& info, const std::string& driver) {
+  CatalogueRecord record;
+  record.name = info.name.text();
+  if (auto old = catalogue_.find(record.name)) record.driver = old->driver;
+  if (!driver.empty()) record.driver = driver;
+  record.disk_uuid = info.disk_uuid;
+  record.fs_uuid = info.fs_uuid;
+  record.size_bytes = info.size_bytes;
+  record.created = info.created;
+  record.created_by = info.created_by;
+  record.options = info.options;
+  if (auto put = catalogue_.put(record); !put) {
+    log::warn("catalogue is not written", {{"volume", record.name}, {"cause", put.error().text()}});
+  }
+}
+
+WalkRequest VolumeKeeper::request_for(Goal goal, const esx::VolumeName& name) {
+  WalkRequest request{.goal = goal, .name = name, .deadline = base::deadline_in(kWorkTime)};
+  request.known_as = qualify(name);
+  if (auto record = catalogue_.find(request.known_as)) {
+    request.known_disk_uuid = record->disk_uuid;
+    request.known_fs_uuid = record->fs_uuid;
+  }
+  request.is_held = holders_.total(request.known_as) > 0;
+  return request;
+}
+
+Result<WalkEnd> VolumeKeeper::walk_to(Goal goal, const esx::VolumeName& name) {
+  return walk(world_, request_for(goal, name));
+}
+
+// ---- create, remove ----
+
+Result<void> VolumeKeeper::create(const esx::VolumeName& name, const esx::OptionMap& options, const std::string& driver,
+                                  const esx::Progress& progress) {
+  auto parsed = esx::VolumeOptions::parse(options);
+  if (!parsed) return std::unexpected(std::move(parsed).error().within(fmt::format("create '{}'", name.text())));
+  WalkRequest request = request_for(Goal::kPresent, name);
+  request.options = options;
+  request.progress = progress;
+  if (parsed->clone_from.empty()) {
+    request.options.try_emplace("fstype", kDefaultFsType);
+    const std::vector<std::string> supported = world_.formatter.supported();
+    if (!contains(supported, parsed->fstype)) {
+      return fail(ErrorCode::kUnsupported, "Not found mkfs for {}\nSupported filesystems found: {}", parsed->fstype,
+                  fmt::join(supported, ", "));
+    }
+  }
+  auto end = walk(world_, request);
+  if (!end && end.error().code() == ErrorCode::kExists) end = walk_to(Goal::kPresent, name);  // another host was quicker
+  if (!end) return std::unexpected(std::move(end).error());
+  if (end->info && !end->has_created) {
+    esx::OptionMap stored = end->info->options;
+    constexpr std::uint64_t kMiB = 1024 * 1024;
+    if (end->info->size_bytes % kMiB == 0) stored["size"] = fmt::format("{}mb", end->info->size_bytes / kMiB);
+    if (auto unlike = esx::differences(stored, options); !unlike.empty()) {
+      return std::unexpected(base::Error(ErrorCode::kExists,
+                                         fmt::format("create '{}': the volume already exists and is not as you asked: {}",
+                                                     name.text(), fmt::join(unlike, "; ")),
+                                         "leave the options out to use it as it is, or choose another name"));
+    }
+  }
+  if (end->info) remember(*end->info, driver);
+  if (end->has_created) log::info("created", {{"volume", request.known_as}, {"size_bytes", end->info ? end->info->size_bytes : 0}});
+  if (parsed->format_now) return format_now(name, end->has_created);
+  return {};
+}
+
+Result<void> VolumeKeeper::format_now(const esx::VolumeName& name, bool has_created) {
+  auto formatted = walk_to(Goal::kFormatted, name);
+  auto settled = settle(name);
+  if (formatted) {
+    if (formatted->info) remember(*formatted->info);
+    return settled;
+  }
+  if (has_created && settled) {
+    if (auto removed = remove(name); !removed) {
+      log::warn("a volume that could not be formatted stays", {{"volume", name.text()}, {"cause", removed.error().text()}});
+    }
+  }
+  return std::unexpected(std::move(formatted).error());
+}
+
+Result<void> VolumeKeeper::remove(const esx::VolumeName& name) {
+  const std::string qualified = qualify(name);
+  auto end = walk_to(Goal::kRemoved, name);
+  if (!end) return std::unexpected(std::move(end).error());
+  if (auto erased = catalogue_.erase(qualified); !erased) {
+    log::warn("catalogue is not written", {{"volume", qualified}, {"cause", erased.error().text()}});
+  }
+  log::info("removed", {{"volume", qualified}});
+  return {};
+}
+
+// ---- mount, unmount ----
+
+Result<std::string> VolumeKeeper::mount(const esx::VolumeName& name) {
+  auto end = walk_to(Goal::kMounted, name);
+  if (!end) {
+    // What the walk had begun (an attached disk that turned out foreign, say) is not left behind.
+    if (auto settled = settle(name); !settled) {
+      log::warn("a failed mount is not cleaned up", {{"volume", name.text()}, {"cause", settled.error().text()}});
+    }
+    return std::unexpected(std::move(end).error());
+  }
+  if (end->info) remember(*end->info);
+  return end->mount_point;
+}
+
+Result<void> VolumeKeeper::hold(const esx::VolumeName& name, const std::string& id, ProcessIdentity engine) {
+  RETURN_IF_ERROR(base::fault_point("hold.before"));
+  RETURN_IF_ERROR(holders_.add(qualify(name), id, engine));
+  return base::fault_point("hold.after");
+}
+
+Result<int> VolumeKeeper::unmount(const esx::VolumeName& name, const std::string& id) {
+  const std::string qualified = qualify(name);
+  RETURN_IF_ERROR(base::fault_point("drop.before"));
+  RETURN_IF_ERROR(holders_.drop(qualified, id));
+  RETURN_IF_ERROR(base::fault_point("drop.after"));
+  const int left = holders_.total(qualified);
+  if (left > 0) return left;
+  auto end = walk_to(Goal::kUnmounted, name);
+  if (!end) return std::unexpected(std::move(end).error());
+  return 0;
+}
+
+Result<void> VolumeKeeper::settle(const esx::VolumeName& name) {
+  if (holders_.total(qualify(name)) > 0) return {};
+  auto end = walk_to(Goal::kDetached, name);
+  if (!end) return std::unexpected(std::move(end).error());
+  return {};
+}
+
+// ---- recovery ----
+
+Result<std::vector<esx::VolumeName>> VolumeKeeper::traces() {
+  std::set<std::string> names;
+  for (std::string& name : holders_.volumes()) names.insert(std::move(name));
+  ASSIGN_OR_RETURN(auto mounts, world_.mounter.list());
+  const std::string prefix = world_.mount_root + "/";
+  for (const fsformat::Mount& mount : mounts) {
+    if (mount.target.starts_with(prefix)) names.insert(mount.target.substr(prefix.size()));
+  }
+  if (auto attached = world_.control_plane.attached_here()) {
+    for (const esx::VolumeName& name : *attached) names.insert(name.text());
+  } else {
+    log::warn("what is attached here cannot be asked", {{"cause", attached.error().text()}});
+  }
+  std::vector<esx::VolumeName> parsed;
+  for (const std::string& name : names) {
+    if (auto volume = esx::VolumeName::parse(name)) parsed.push_back(*volume);
+  }
+  return parsed;
+}
+
+Result<void> VolumeKeeper::recover(const esx::VolumeName& name, bool has_engine) {
+  const std::string qualified = qualify(name);
+  const int count = holders_.total(qualified);
+  auto seen = look_at(world_, request_for(Goal::kMounted, name));
+  const bool is_mounted = seen && !seen->mount_point.empty();
+  Result<void> outcome;
+  if (count > 0 && !is_mounted) {
+    log::info("Initiating recovery mount.", {{"name", qualified}});
+    auto mounted = mount(name);
+    if (!mounted) outcome = std::unexpected(std::move(mounted).error());
+  } else if (count == 0 && (!is_mounted || !has_engine)) {
+    outcome = settle(name);
+  }
+  log::info("Volume", {{"name", qualified},
+                       {"count", count},
+                       {"mounted", is_mounted},
+                       {"device", seen ? seen->device : std::string()}});
+  return outcome;
+}
+
+int VolumeKeeper::running_mounts_of(const std::string& qualified, const std::vector<ContainerMount>& running) const {
+  const std::string target = mount_point_of(world_, qualified);
+  const std::string shown = display_name(qualified);
+  return static_cast<int>(std::ranges::count_if(running, [&](const ContainerMount& mount) {
+    const bool is_same_place = mount.source == target || mount.source == target + "/";
+    return is_same_place || mount.volume == qualified || mount.volume == shown;
+  }));
+}
+
+Result<VolumeKeeper::Reconciled> VolumeKeeper::reconcile(const esx::VolumeName& name,
+                                                         const std::vector<ContainerMount>& running) {
+  const std::string qualified = qualify(name);
+  const int in_use = running_mounts_of(qualified, running);
+  Reconciled outcome;
+  if (in_use == 0) {
+    for (const Holder& holder : holders_.of(qualified)) {
+      const auto age = boot_time() - holder.added;
+      if (is_alive(holder.engine) && age < kStartGrace) {
+        const auto left = std::chrono::duration_cast<std::chrono::milliseconds>(kStartGrace) - age;
+        outcome.look_again_in = std::min(outcome.look_again_in.value_or(left), left);
+        continue;
+      }
+      log::info("a mount whose container is gone is dropped",
+                {{"volume", qualified}, {"id", holder.id}, {"count", holder.count}});
+      RETURN_IF_ERROR(holders_.drop_all_of(qualified, holder.id));
+    }
+  } else if (holders_.total(qualified) == 0) {
+    for (int i = 0; i < in_use; ++i) RETURN_IF_ERROR(holders_.add(qualified, "recovered:engine", {}));
+    log::info("holders found again", {{"volume", qualified}, {"count", in_use}});
+  }
+  outcome.holders_left = holders_.total(qualified);
+  if (outcome.holders_left > 0) return outcome;
+  auto end = walk_to(Goal::kUnmounted, name);
+  if (!end) return std::unexpected(std::move(end).error());
+  return outcome;
+}
+
+// ---- answers ----
+
+Result<VolumeView> VolumeKeeper::get(const esx::VolumeName& name) {
+  auto info = world_.control_plane.get(name);
+  if (!info) {
+    if (info.error().code() == ErrorCode::kNotFound) {
+      if (auto erased = catalogue_.erase(qualify(name)); !erased) {
+        log::warn("catalogue is not written", {{"volume", name.text()}, {"cause", erased.error().text()}});
+      }
+    }
+    return std::unexpected(std::move(info).error().within(fmt::format("get '{}'", name.text())));
+  }
+  remember(*info);
+  VolumeView view{.name = name.text(), .mount_point = {}, .created_at = rfc3339_of_asctime(info->created), .status = status_of(*info)};
+  const std::string qualified = info->name.text();
+  const std::string target = mount_point_of(world_, qualified);
+  auto is_at_target = [&](const fsformat::Mount& mount) { return mount.target == target; };
+  if (auto mounts = world_.mounter.list(); mounts && std::ranges::any_of(*mounts, is_at_target)) {
+    view.mount_point = target;
+    view.status["mounts"] = holders_.total(qualified);
+  }
+  return view;
+}
+
+std::optional<VolumeView> VolumeKeeper::remembered(const esx::VolumeName& name, const std::string& backend) const {
+  const std::string standard = world_.control_plane.default_datastore();
+  auto record = catalogue_.find_short(name.volume(), name.is_qualified() ? name.datastore() : standard);
+  if (!record) return std::nullopt;
+  return VolumeView{.name = name.text(),
+                    .mount_point = {},
+                    .created_at = rfc3339_of_asctime(record->created),
+                    .status = status_of(*record, backend)};
+}
+
+VolumeList VolumeKeeper::views_of(const std::vector<std::string>& names, const std::string& driver,
+                                  const std::string& main_driver) const {
+  std::set<std::string> mounted;
+  if (auto mounts = world_.mounter.list()) {
+    for (const fsformat::Mount& mount : *mounts) mounted.insert(mount.target);
+  }
+  const std::string only_driver = driver == main_driver ? std::string() : driver;
+  VolumeList list;
+  list.volumes.reserve(names.size());
+  for (const std::string& name : names) {
+    if (catalogue_.driver_of(name) != only_driver) continue;
+    const std::string target = mount_point_of(world_, name);
+    list.volumes.push_back({.name = display_name(name),
+                            .mount_point = mounted.contains(target) ? target : std::string(),
+                            .created_at = {},
+                            .status = {}});
+  }
+  return list;
+}
+
+Result<VolumeList> VolumeKeeper::list(const std::string& driver, const std::string& main_driver) {
+  ASSIGN_OR_RETURN(auto names, world_.control_plane.list());
+  std::vector<std::string> texts;
+  texts.reserve(names.size());
+  for (const esx::VolumeName& name : names) texts.push_back(name.text());
+  if (auto kept = catalogue_.keep_only(texts); !kept) {
+    log::warn("catalogue is not written", {{"cause", kept.error().text()}});
+  }
+  return views_of(texts, driver, main_driver);
+}
+
+VolumeList VolumeKeeper::remembered_list(const std::string& driver, const std::string& main_driver) const {
+  return views_of(catalogue_.names(), driver, main_driver);
+}
+
+}  // namespace vdvs::mountd

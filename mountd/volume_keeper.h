@@ -1,0 +1,98 @@
+// The operations of the volume driver, one volume at a time, blocking: what each request means in walks, counts and remembered
+// facts. Knows nothing of sockets, threads or timers; VolumeManager brings those.
+#pragma once
+
+#include <chrono>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "base/deadline.h"
+#include "base/error.h"
+#include "mountd/engine.h"
+#include "mountd/mount_holders.h"
+#include "mountd/plugin_handler.h"
+#include "mountd/volume_catalogue.h"
+#include "mountd/volume_walk.h"
+
+namespace vdvs::mountd {
+
+/// A holder whose container is not seen running is kept this long while the engine that asked for it lives: the container
+/// may still be starting (other volumes of it are being attached).
+inline constexpr std::chrono::minutes kStartGrace{5};
+
+/// Long work (mkfs, a check, a thick create) may take this long; the request is answered earlier.
+inline constexpr std::chrono::minutes kWorkTime{60};
+
+class VolumeKeeper {
+ public:
+  /// References; they outlive the keeper.
+  VolumeKeeper(World world, MountHolders& holders, VolumeCatalogue& catalogue)
+      : world_(std::move(world)), holders_(holders), catalogue_(catalogue) {}
+
+  // Thread: the strand of the volume, for all that take a name, but for get() and list(), which may run at any time.
+
+  /// Errors: kInvalid, kUnsupported (no such mkfs), kExists with the differences, and those of the walk.
+  base::Result<void> create(const esx::VolumeName& name, const esx::OptionMap& options, const std::string& driver,
+                            const esx::Progress& progress);
+
+  /// Mounted, at this path. Counts nothing: hold() does, once the answer is sure to be given.
+  base::Result<std::string> mount(const esx::VolumeName& name);
+  base::Result<void> hold(const esx::VolumeName& name, const std::string& id, ProcessIdentity engine);
+
+  /// Takes one count of `id` away, and unmounts where it was the last. Returns the counts that are left. An unknown id, and an
+  /// unknown volume, are success: older engines send such.
+  base::Result<int> unmount(const esx::VolumeName& name, const std::string& id);
+
+  base::Result<void> remove(const esx::VolumeName& name);
+
+  /// Unmounts and detaches what no container holds; otherwise does nothing.
+  base::Result<void> settle(const esx::VolumeName& name);
+
+  /// After a start: mounts what is held and not mounted; detaches what nobody holds. What is mounted and not held waits for the
+  /// engine's word, if there is an engine (`has_engine`).
+  base::Result<void> recover(const esx::VolumeName& name, bool has_engine);
+
+  /// Compares the counts with the engine's containers. Counts of containers that are not there are dropped, holders that were
+  /// lost are found again, and what nobody holds is unmounted.
+  /// Returns when to look again, where a holder's container may still be starting.
+  struct Reconciled {
+    int holders_left = 0;
+    std::optional<std::chrono::milliseconds> look_again_in;
+  };
+  base::Result<Reconciled> reconcile(const esx::VolumeName& name, const std::vector<ContainerMount>& running);
+
+  /// Asks the control plane. Errors: kNotFound and kInvalid mean that there is no such volume; for all others
+  /// `remembered` has the answer.
+  base::Result<VolumeView> get(const esx::VolumeName& name);
+  /// nullopt: never heard of it.
+  std::optional<VolumeView> remembered(const esx::VolumeName& name, const std::string& backend) const;
+
+  /// The volumes of one driver name; the control plane is asked.
+  base::Result<VolumeList> list(const std::string& driver, const std::string& main_driver);
+  VolumeList remembered_list(const std::string& driver, const std::string& main_driver) const;
+
+  /// Every volume that has left something on this host: attached, mounted, or held. Qualified names.
+  base::Result<std::vector<esx::VolumeName>> traces();
+
+  /// "db@datastore" for "db", as far as it can be known without waiting for long.
+  std::string qualify(const esx::VolumeName& name);
+
+  World& world() { return world_; }
+  MountHolders& holders() { return holders_; }
+
+ private:
+  WalkRequest request_for(Goal goal, const esx::VolumeName& name);
+  base::Result<WalkEnd> walk_to(Goal goal, const esx::VolumeName& name);
+  base::Result<void> format_now(const esx::VolumeName& name, bool has_created);
+  void remember(const esx::VolumeInfo& info, const std::string& driver = {});
+  std::string display_name(const std::string& qualified) const;
+  VolumeList views_of(const std::vector<std::string>& names, const std::string& driver, const std::string& main_driver) const;
+  int running_mounts_of(const std::string& qualified, const std::vector<ContainerMount>& running) const;
+
+  World world_;
+  MountHolders& holders_;
+  VolumeCatalogue& catalogue_;
+};
+
+}  // namespace vdvs::mountd

@@ -1,0 +1,469 @@
+"""Real Docker engines and real mountds for tests, side by side with whatever else runs on the machine, and nothing left of them afterwards.
+
+A Lab is a folder with datastores, and hosts that use them. A Host is a mount namespace of its own, in which /run/docker (where the engine looks for
+plugin sockets, and nowhere else), /run/containerd and /etc/docker are empty file systems; in it run one mountd and one dockerd, which starts its own
+containerd. The containers have no network, so no bridge and no firewall rule is made. All processes of a host are found again by its mount namespace and
+its cgroup, so that a clean-up needs no pid file: that also ends what a killed test run has left (`sweep`).
+
+    with Lab(mountd="build/dev/mountd/mountd") as lab:
+        host = lab.host()
+        host.start_mountd()
+        host.start_engine()
+        host.docker("volume", "create", "-d", "vsphere", "-o", "size=1gb", "db")
+        host.run("db:/data", "echo hello > /data/greeting")
+        lab.assert_nothing_leaked()
+"""
+import ctypes
+import json
+import os
+import pathlib
+import shutil
+import signal
+import subprocess
+import sys
+import tarfile
+import tempfile
+import time
+
+from plugin_client import NoAnswer, Plugin, PluginError  # noqa: F401 (part of this module's face)
+
+DOCKER = "/usr/bin/docker"
+BUSYBOX = "/bin/busybox"
+UDEVD = "/lib/systemd/systemd-udevd"
+IMAGE = "busybox:vdvs-test"
+# On a real file system, since loop devices with direct I/O sit on it.
+LABS = pathlib.Path("/var/tmp")
+PREFIX = "vdvs-docker-"
+PATIENCE = 60.0
+# Folders of the host's own: what a real engine on this machine has there is covered.
+COVERED = ("/run/docker", "/run/containerd", "/etc/docker")
+# What dockerd and containerd say at each start.
+LOG_NOISE = ("loading plugin", "[core]", "serving...", "does not support", "skip loading", "deprecated")
+
+
+class HarnessError(Exception):
+    pass
+
+
+def wait_for(what, predicate, seconds=PATIENCE):
+    """Looks until `predicate` gives something true, and returns it. Other processes offer no event to wait for."""
+    deadline = time.monotonic() + seconds
+    while True:
+        found = predicate()
+        if found:
+            return found
+        if time.monotonic() > deadline:
+            raise HarnessError(f"waited {seconds:.0f} s in vain until {what}")
+        time.sleep(0.02)
+
+
+def run(argv, check=True, **options):
+    outcome = subprocess.run([str(word) for word in argv], capture_output=True, text=True, **options)
+    if check and outcome.returncode != 0:
+        raise HarnessError(f"{' '.join(map(str, argv))}: exit {outcome.returncode}: {outcome.stderr.strip()}")
+    return outcome
+
+
+def is_alive(pid):
+    """Running, not a zombie."""
+    try:
+        stat = pathlib.Path(f"/proc/{pid}/stat").read_text()
+    except OSError:
+        return False
+    return stat.rsplit(")", 1)[1].split()[0] not in "ZX"
+
+
+def adopt_orphans():
+    """A containerd whose engine was killed becomes a child of this process, so that it can be reaped even where the machine's pid 1 does not reap:
+    an engine takes the zombie for its running containerd, and refuses to start."""
+    PR_SET_CHILD_SUBREAPER = 36
+    if ctypes.CDLL(None).prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0) != 0:
+        raise HarnessError("prctl(PR_SET_CHILD_SUBREAPER) failed")
+
+
+def reap_orphans():
+    for pid in pathlib.Path(f"/proc/self/task/{os.getpid()}/children").read_text().split():
+        try:
+            stat = pathlib.Path(f"/proc/{pid}/stat").read_text()
+            if "(containerd" in stat and stat.rsplit(")", 1)[1].split()[0] == "Z":
+                os.waitpid(int(pid), 0)
+        except (OSError, ChildProcessError):
+            pass
+
+
+def start_time(pid):
+    return pathlib.Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[19]
+
+
+def loop_devices(folder):
+    """Device to backing file, of all loop devices over files below `folder` (deleted ones too)."""
+    found = {}
+    for device in pathlib.Path("/sys/block").glob("loop*"):
+        try:
+            backing = (device / "loop/backing_file").read_text().rstrip("\n")
+        except OSError:
+            continue
+        if backing.startswith(str(folder) + "/"):
+            found[f"/dev/{device.name}"] = backing
+    return found
+
+
+def mounts_of(pid, folder):
+    """Mount points below `folder` in the mount namespace of `pid`."""
+    points = []
+    for line in pathlib.Path(f"/proc/{pid}/mountinfo").read_text().splitlines():
+        point = line.split()[4].encode().decode("unicode_escape").encode("latin-1").decode()
+        if point.startswith(str(folder) + "/"):
+            points.append(point)
+    return points
+
+
+def _processes_in_mount_namespace(namespace):
+    for entry in os.listdir("/proc"):
+        if entry.isdigit():
+            try:
+                if os.readlink(f"/proc/{entry}/ns/mnt") == namespace:
+                    yield int(entry)
+            except OSError:
+                pass
+
+
+def _cgroup_folders(name):
+    """Deepest first."""
+    roots = [*pathlib.Path("/sys/fs/cgroup").glob(f"*/{name}"), *pathlib.Path("/sys/fs/cgroup").glob(name)]
+    found = [folder for root in roots for folder in [root, *root.rglob("*")] if folder.is_dir()]
+    return sorted(found, key=lambda folder: len(folder.parts), reverse=True)
+
+
+def _processes_in_cgroup(name):
+    for folder in _cgroup_folders(name):
+        try:
+            yield from map(int, (folder / "cgroup.procs").read_text().split())
+        except OSError:
+            pass
+
+
+def _end_all(namespace, cgroup):
+    """Kills every process of one host (its containers, the engine, mountd, the namespace's keeper): by pid, found by what is ours alone."""
+
+    def victims():
+        found = {*_processes_in_mount_namespace(namespace), *_processes_in_cgroup(cgroup)} - {os.getpid()}
+        return [pid for pid in found if is_alive(pid)]
+
+    def kill_them():
+        left = victims()
+        for pid in left:
+            try:
+                os.kill(pid, signal.SIGKILL)
+            except ProcessLookupError:
+                pass
+        return not left
+
+    wait_for(f"the processes in {cgroup} have ended", kill_them)
+    for folder in _cgroup_folders(cgroup):
+        try:
+            folder.rmdir()
+        except OSError:
+            pass
+
+
+def _erase(folder):
+    """Detaches the loop devices over the folder's files, and removes it, immutable folders too."""
+    for device in loop_devices(folder):
+        run(["losetup", "-d", device], check=False)
+    run(["chattr", "-R", "-f", "-i", folder], check=False)
+    shutil.rmtree(folder, ignore_errors=True)
+
+
+def sweep():
+    """Ends what the labs of killed test runs have left."""
+    for folder in LABS.glob(PREFIX + "*"):
+        try:
+            owner = json.loads((folder / "owner").read_text())
+        except (OSError, ValueError):
+            continue  # being made right now
+        if is_alive(owner["pid"]) and start_time(owner["pid"]) == owner["started"]:
+            continue
+        for host in folder.glob("hosts/*/namespace"):
+            _end_all(host.read_text(), f"{folder.name}-{host.parent.name}")
+        _erase(folder)
+
+
+class Lab:
+    """Datastores and hosts. Leaving the `with` ends and removes everything; after a failure the logs' ends are printed first."""
+
+    def __init__(self, mountd):
+        self.mountd = str(pathlib.Path(mountd).resolve())
+        self.hosts = []
+        self._udevd = None
+
+    def __enter__(self):
+        if os.geteuid() != 0:
+            raise HarnessError("these tests need root: they mount and make loop devices")
+        sweep()
+        adopt_orphans()
+        self.root = pathlib.Path(tempfile.mkdtemp(prefix=PREFIX, dir=LABS))
+        (self.root / "owner").write_text(json.dumps({"pid": os.getpid(), "started": start_time(os.getpid())}))
+        for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+            signal.signal(number, lambda *_: sys.exit("ended by a signal"))
+        try:
+            self._ensure_udevd()
+            self.image = self._make_image()
+        except BaseException:
+            self._close()
+            raise
+        return self
+
+    def __exit__(self, kind, error, trace):
+        if kind is not None:
+            for host in self.hosts:
+                host.print_logs()
+        self._close()
+
+    def _close(self):
+        for host in self.hosts:
+            host.end()
+        if self._udevd is not None:
+            self._udevd.terminate()
+            self._udevd.wait()
+        _erase(self.root)
+
+    def _ensure_udevd(self):
+        if run(["udevadm", "control", "--ping", "--timeout=5"], check=False).returncode == 0:
+            return
+        pathlib.Path("/run/udev").mkdir(exist_ok=True)
+        self._udevd = subprocess.Popen([UDEVD], stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL,
+                                       stderr=subprocess.DEVNULL)
+        wait_for("udevd answers",
+                 lambda: run(["udevadm", "control", "--ping", "--timeout=5"], check=False).returncode == 0)
+
+    def _make_image(self):
+        """A tar of the static busybox and its links, and the folders that a container wants."""
+        tree = self.root / "image"
+        for folder in ("bin", "etc", "tmp", "proc", "sys", "dev", "root", "data"):
+            (tree / folder).mkdir(parents=True)
+        shutil.copy(BUSYBOX, tree / "bin/busybox")
+        for applet in run([BUSYBOX, "--list"]).stdout.split():
+            if applet != "busybox":
+                (tree / "bin" / applet).symlink_to("busybox")
+        (tree / "etc/passwd").write_text("root:x:0:0:root:/root:/bin/sh\n")
+        (tree / "etc/group").write_text("root:x:0:\n")
+        return tree
+
+    def datastore(self, name="ds1"):
+        folder = self.root / "datastores" / name
+        folder.mkdir(parents=True, exist_ok=True)
+        return folder
+
+    def host(self, name="host1"):
+        host = Host(self, name)
+        self.hosts.append(host)
+        host.begin()
+        return host
+
+    def loop_devices(self):
+        return loop_devices(self.root / "datastores")
+
+    def assert_nothing_leaked(self):
+        """Once the last container is gone: no loop device over a datastore, no mount and no folder under a mount root."""
+        wait_for("no loop device is left", lambda: not self.loop_devices())
+        for host in self.hosts:
+            left = [*host.mounts(), *(str(path) for path in host.mount_root.iterdir())]
+            if left:
+                raise HarnessError(f"{host.name}: left under the mount root: {left}")
+
+
+class Host:
+    """A Docker host: a mount namespace with a mountd and an engine in it, each started, stopped and killed as the test wants."""
+
+    def __init__(self, lab, name):
+        self.lab = lab
+        self.name = name
+        self.root = lab.root / "hosts" / name
+        self.mount_root = self.root / "mnt"
+        self.docker_socket = self.root / "docker.sock"
+        self.cgroup = f"{lab.root.name}-{name}"
+        self.mountd = None
+        self.engine = None
+        self._keeper = None
+        self._mountd_args = []
+        self._engine_args = []
+
+    def begin(self):
+        for folder in ("state", "run", "mnt", "data", "exec"):
+            (self.root / folder).mkdir(parents=True)
+        (self.root / "daemon.json").write_text("{}")
+        script = ["set -e", "mount --make-rshared /"]
+        for folder in COVERED:
+            script += [f"mkdir -p {folder}", f"mount -t tmpfs -o mode=755 none {folder}"]
+        script += ["mkdir /run/docker/plugins", "echo ready", "exec sleep infinity"]
+        self._keeper = subprocess.Popen(
+            ["unshare", "--mount", "--propagation", "private", "--", "/bin/sh", "-c", "; ".join(script)],
+            stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+        if self._keeper.stdout.readline() != "ready\n":
+            raise HarnessError(f"{self.name}: no mount namespace: {self._keeper.stderr.read()}")
+        (self.root / "namespace").write_text(self._namespace())
+
+    def _namespace(self):
+        return os.readlink(f"/proc/{self._keeper.pid}/ns/mnt")
+
+    def end(self):
+        if self._keeper is None:
+            return
+        if self._keeper.poll() is None:
+            _end_all(self._namespace(), self.cgroup)
+        for process in (self._keeper, self.mountd, self.engine):
+            if process is not None:
+                process.wait()
+        self._keeper.stdout.close()
+        self._keeper.stderr.close()
+
+    def print_logs(self):
+        for name in ("mountd.log", "dockerd.log"):
+            path = self.root / name
+            if path.exists():
+                lines = [line for line in path.read_text(errors="replace").splitlines()
+                         if not any(noise in line for noise in LOG_NOISE)]
+                print(f"---- {self.name}: the end of {name}", *lines[-80:], sep="\n", file=sys.stderr)
+
+    def inside(self, path):
+        """A path of this host's mount namespace, as seen from outside."""
+        return pathlib.Path(f"/proc/{self._keeper.pid}/root{path}")
+
+    def _spawn(self, argv, log, environment=None):
+        with open(self.root / log, "ab") as output:
+            return subprocess.Popen(["nsenter", "-t", str(self._keeper.pid), "-m", "--", *map(str, argv)],
+                                    stdin=subprocess.DEVNULL, stdout=output, stderr=output,
+                                    env={**os.environ, **(environment or {})})
+
+    # --- mountd
+
+    def start_mountd(self, *args, linger="200ms", environment=None, wait=True):
+        """Starts mountd with this host's folders, on the lab's datastore `ds1` unless `args` name others."""
+        args = [str(arg) for arg in args]
+        if "--datastore" not in args:
+            args += ["--datastore", f"ds1={self.lab.datastore()}"]
+        self._mountd_args = [
+            "--state-dir", self.root / "state", "--run-dir", self.root / "run", "--mount-root", self.mount_root,
+            "--docker-socket", self.docker_socket, "--host-name", self.name, "--detach-linger", linger,
+            "--log-level", "debug", *args]
+        self._launch_mountd(environment, wait)
+
+    def _launch_mountd(self, environment=None, wait=True):
+        self.mountd = self._spawn([self.lab.mountd, *self._mountd_args], "mountd.log", environment)
+        if wait:
+            wait_for("mountd answers", self._mountd_answers)
+
+    def _mountd_answers(self):
+        if self.mountd.poll() is not None:
+            raise HarnessError(f"mountd has ended with {self.mountd.returncode}")
+        try:
+            self.plugin().activate()
+        except NoAnswer:
+            return False
+        return True
+
+    def stop_mountd(self):
+        self.mountd.terminate()
+        if (status := self.mountd.wait(PATIENCE)) != 0:
+            raise HarnessError(f"mountd has ended with {status}")
+
+    def kill_mountd(self):
+        self.mountd.kill()
+        self.mountd.wait()
+
+    def restart_mountd(self, environment=None, wait=True):
+        """Again with the same arguments, after a stop or a kill."""
+        self._launch_mountd(environment, wait)
+
+    def plugin(self, driver=None):
+        """The raw client of this host's plugin socket: of `driver`, or of the first that mountd serves."""
+        if driver is None:
+            args = self._mountd_args
+            driver = args[args.index("--driver") + 1] if "--driver" in args else "vsphere"
+        return Plugin(self.inside(f"/run/docker/plugins/{driver}.sock"))
+
+    def mounts(self):
+        return mounts_of(self._keeper.pid, self.mount_root)
+
+    # --- the engine
+
+    def start_engine(self, *args):
+        self._engine_args = list(args)
+        self._launch_engine()
+        tar = tempfile.TemporaryFile()
+        with tarfile.open(fileobj=tar, mode="w") as archive:
+            archive.add(self.lab.image, arcname=".")
+        tar.seek(0)
+        self.docker("import", "-c", 'CMD ["/bin/sh"]', "-", IMAGE, stdin=tar)
+
+    def _launch_engine(self):
+        (self.root / "docker.pid").unlink(missing_ok=True)
+        self.engine = self._spawn(
+            ["dockerd", "--config-file", self.root / "daemon.json", "--data-root", self.root / "data", "--exec-root",
+             self.root / "exec", "--pidfile", self.root / "docker.pid", "--host", f"unix://{self.docker_socket}",
+             "--bridge", "none", "--iptables=false", "--ip6tables=false", "--ip-forward=false", "--cgroup-parent",
+             f"/{self.cgroup}", "--exec-opt", "native.cgroupdriver=cgroupfs", *self._engine_args], "dockerd.log")
+        wait_for("the Docker engine answers", self._engine_answers)
+
+    def _engine_answers(self):
+        if self.engine.poll() is not None:
+            raise HarnessError(f"dockerd has ended with {self.engine.returncode}")
+        return self.docker("version", check=False).returncode == 0
+
+    def stop_engine(self):
+        self.engine.terminate()
+        self.engine.wait(PATIENCE)
+
+    def kill_engine(self):
+        """kill -9: containers run on under their shims, and nothing is unmounted."""
+        containerd = int((self.root / "exec/containerd/containerd.pid").read_text())
+        self.engine.kill()
+        self.engine.wait()
+        wait_for("containerd has died with its engine", lambda: reap_orphans() or not pathlib.Path(f"/proc/{containerd}").exists())
+
+    def restart_engine(self):
+        """Again with the same arguments, after a stop or a kill."""
+        self._launch_engine()
+
+    def docker(self, *args, check=True, **options):
+        """The docker command against this host's engine. With check: its output without the trailing newline."""
+        outcome = run([DOCKER, "-H", f"unix://{self.docker_socket}", *args], check=check, timeout=180, **options)
+        return outcome.stdout.rstrip("\n") if check else outcome
+
+    def docker_fails(self, *args):
+        """Docker's words where a command fails, as it must."""
+        outcome = self.docker(*args, check=False)
+        if outcome.returncode == 0:
+            raise HarnessError(f"docker {' '.join(args)} succeeded: {outcome.stdout.strip()}")
+        return outcome.stderr.strip()
+
+    def create_volume(self, name, driver="vsphere", **options):
+        """Options with a dash are given as `clone_from=`."""
+        words = [word for key, value in options.items() for word in ("-o", f"{key.replace('_', '-')}={value}")]
+        return self.docker("volume", "create", "-d", driver, *words, name)
+
+    def inspect_volume(self, name):
+        return json.loads(self.docker("volume", "inspect", name))[0]
+
+    def run(self, volumes, script, *args):
+        """A container that runs a shell script to its end and is removed; its output. `volumes`: one or several `-v` values."""
+        return self.docker("run", "--rm", "--network", "none", *self._volume_args(volumes), *args, IMAGE, "sh", "-c", script)
+
+    def start(self, name, volumes, script="sleep 1000000", *args):
+        """A container that goes on in the background."""
+        return self.docker("run", "-d", "--init", "--network", "none", "--name", name, *self._volume_args(volumes), *args,
+                           IMAGE, "sh", "-c", script)
+
+    @staticmethod
+    def _volume_args(volumes):
+        return [word for volume in ([volumes] if isinstance(volumes, str) else volumes) for word in ("-v", volume)]
+
+    def exec(self, container, script):
+        return self.docker("exec", container, "sh", "-c", script)
+
+    def remove_containers(self, *names):
+        self.docker("rm", "-f", *names)
+
+    def is_running(self, container):
+        return self.docker("inspect", "-f", "{{.State.Running}}", container) == "true"

@@ -123,6 +123,7 @@ int main(int argc, char** argv) {
     std::fprintf(stderr, "mountd: %s\n", set_up.error().text().c_str());
     return 1;
   }
+  for (const std::string& note : parsed.notes) base::log::info(note);
   ::signal(SIGPIPE, SIG_IGN);
   if (auto served = mountd::serve(parsed.config); !served) {
     base::log::error("cannot serve", {{"cause", served.error().text()}});

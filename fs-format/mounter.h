@@ -4,8 +4,10 @@
 
 #include <sys/types.h>
 
+#include <cstdint>
 #include <memory>
 #include <string>
+#include <string_view>
 #include <vector>
 
 #include "base/error.h"
@@ -39,6 +41,7 @@ struct Mount {
   dev_t device = 0;
   bool is_read_only = false;
   bool is_shared = false;
+  std::uint64_t id = 0;  ///< The kernel's, unique while the mount lives.
 };
 
 struct RootOwner {

@@ -3,10 +3,12 @@
 // BLOCK_DEVICE_LOCKING asks, so that udev and other tools keep away.
 #pragma once
 
+#include <chrono>
 #include <memory>
 #include <string>
 #include <variant>
 
+#include "base/deadline.h"
 #include "base/error.h"
 #include "base/fd.h"
 
@@ -49,11 +51,16 @@ using Content = std::variant<Blank, FileSystem, Foreign>;
 class Prober {
  public:
   virtual ~Prober() = default;
-  /// Reads the disk at `node`. Never writes.
+  /// Reads the disk at `node`, a whole block device. Never writes.
   /// Errors: kInUse where another process holds the lock of the whole disk (a formatter that is still running), kIo.
   virtual base::Result<Content> probe(const std::string& node) = 0;
 };
 
-std::unique_ptr<Prober> make_blkid_prober();
+struct ProberOptions {
+  /// How long a lock held by somebody else is waited for: udevd holds it for some milliseconds after each change of a disk.
+  base::Clock::duration lock_wait = std::chrono::seconds(5);
+};
+
+std::unique_ptr<Prober> make_blkid_prober(ProberOptions options = {});
 
 }  // namespace vdvs::fsformat

@@ -192,8 +192,9 @@ def sweep():
 class Lab:
     """Datastores and hosts. Leaving the `with` ends and removes everything; after a failure the logs' ends are printed first."""
 
-    def __init__(self, mountd):
+    def __init__(self, mountd, engine_probe=None):
         self.mountd = str(pathlib.Path(mountd).resolve())
+        self.engine_probe = engine_probe
         self.hosts = []
         self._udevd = None
 
@@ -286,7 +287,7 @@ class Host:
         self.mountd = None
         self.engine = None
         self._keeper = None
-        self._mountd_args = []
+        self.mountd_args = []
         self._engine_args = []
 
     def begin(self):
@@ -303,6 +304,11 @@ class Host:
         if self._keeper.stdout.readline() != "ready\n":
             raise HarnessError(f"{self.name}: no mount namespace: {self._keeper.stderr.read()}")
         (self.root / "namespace").write_text(self._namespace())
+
+    @property
+    def keeper_pid(self):
+        """The process that keeps the namespace open: `nsenter -t` it to be on this host."""
+        return self._keeper.pid
 
     def _namespace(self):
         return os.readlink(f"/proc/{self._keeper.pid}/ns/mnt")
@@ -343,14 +349,14 @@ class Host:
         args = [str(arg) for arg in args]
         if "--datastore" not in args:
             args += ["--datastore", f"ds1={self.lab.datastore()}"]
-        self._mountd_args = [
+        self.mountd_args = [
             "--state-dir", self.root / "state", "--run-dir", self.root / "run", "--mount-root", self.mount_root,
             "--docker-socket", self.docker_socket, "--host-name", self.name, "--detach-linger", linger,
             "--log-level", "debug", *args]
         self._launch_mountd(environment, wait)
 
     def _launch_mountd(self, environment=None, wait=True):
-        self.mountd = self._spawn([self.lab.mountd, *self._mountd_args], "mountd.log", environment)
+        self.mountd = self._spawn([self.lab.mountd, *self.mountd_args], "mountd.log", environment)
         if wait:
             wait_for("mountd answers", self._mountd_answers)
 
@@ -379,7 +385,7 @@ class Host:
     def plugin(self, driver=None):
         """The raw client of this host's plugin socket: of `driver`, or of the first that mountd serves."""
         if driver is None:
-            args = self._mountd_args
+            args = self.mountd_args
             driver = args[args.index("--driver") + 1] if "--driver" in args else "vsphere"
         return Plugin(self.inside(f"/run/docker/plugins/{driver}.sock"))
 

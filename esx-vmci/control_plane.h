@@ -1,8 +1,9 @@
-// The control plane as a Docker host sees it: who owns the disks, attaches and detaches them. The embedded service implements
-// it in this process; the client of a remote service will implement it over vsock, a unix socket or TLS.
+// The control plane as a Docker host sees it: who owns the disks, attaches and detaches them. The embedded
+// service implements it in this process; the client of a remote service will implement it over vsock, a unix
+// socket or TLS.
 //
-// Every operation is idempotent, and the kernel's or hypervisor's truth wins over records: a disk that a record calls attached
-// and that is attached nowhere is detached.
+// Every operation is idempotent, and the kernel's or hypervisor's truth wins over records: a disk that a
+// record calls attached and that is attached nowhere is detached.
 #pragma once
 
 #include <cstdint>
@@ -37,16 +38,16 @@ struct DiskHolder {
 };
 
 struct VolumeInfo {
-  VolumeName name;                     ///< Always qualified: "db@datastore".
-  std::string disk_uuid;               ///< 32 hex digits, from the descriptor (ddb.uuid).
+  VolumeName name;        ///< Always qualified: "db@datastore".
+  std::string disk_uuid;  ///< 32 hex digits, from the descriptor (ddb.uuid).
   std::uint64_t size_bytes = 0;
   std::uint64_t allocated_bytes = 0;
-  std::string created;                 ///< asctime, GMT, as the sidecar has it: "Tue Mar 27 18:02:11 2018".
+  std::string created;  ///< asctime, GMT, as the sidecar has it: "Tue Mar 27 18:02:11 2018".
   std::string created_by;
-  OptionMap options;                   ///< As stored: what the user gave, and the defaults that the predecessor stored.
+  OptionMap options;  ///< As stored: what the user gave, and the defaults that the predecessor stored.
   InitState init = InitState::kReady;
-  std::string fs_uuid;                 ///< Of the file system that was made on it; empty where not known.
-  std::optional<DiskHolder> holder;    ///< Attached: to whom.
+  std::string fs_uuid;               ///< Of the file system that was made on it; empty where not known.
+  std::optional<DiskHolder> holder;  ///< Attached: to whom.
   bool is_attached_here = false;
   std::optional<base::DiskAddress> address;  ///< Where attached here: how to find it.
 };
@@ -58,14 +59,18 @@ class ControlPlane {
  public:
   virtual ~ControlPlane() = default;
 
-  /// Errors: kExists ("... already exists") where there is one, whatever its options; kInvalid, kNoSpace, kReadOnly, kNotFound (datastore, or
-  /// clone source), kBusyElsewhere (clone source attached).
-  virtual base::Result<void> create(const VolumeName& name, const OptionMap& options, const Progress& progress) = 0;
+  /// Errors: kExists ("... already exists") where there is one, whatever its options; kInvalid (the
+  /// datastore's name included), kNoSpace, kReadOnly, kNotFound (clone source), kBusyElsewhere (clone source
+  /// attached), kForeignData (files that nobody knows have the name).
+  virtual base::Result<void> create(const VolumeName& name, const OptionMap& options,
+                                    const Progress& progress) = 0;
 
-  /// A volume that is not there is success. Errors: kInUse or kBusyElsewhere where it is attached, with the holder.
+  /// A volume that is not there is success. Errors: kInUse or kBusyElsewhere where it is attached, with the
+  /// holder.
   virtual base::Result<void> remove(const VolumeName& name) = 0;
 
-  /// Attached here already: the same answer again. Errors: kBusyElsewhere with the holder's name and since when.
+  /// Attached here already: the same answer again. Errors: kBusyElsewhere with the holder's name and since
+  /// when.
   virtual base::Result<base::DiskAddress> attach(const VolumeName& name) = 0;
 
   /// Not attached here: success, whoever else has it. Errors: kInUse where the device is open.
@@ -84,9 +89,11 @@ class ControlPlane {
   virtual base::Result<std::vector<VolumeName>> attached_here() = 0;
 
   /// Durable before it returns. `fs_uuid` where the state is kFormatted or kReady.
-  virtual base::Result<void> set_init(const VolumeName& name, InitState state, const std::string& fs_uuid) = 0;
+  virtual base::Result<void> set_init(const VolumeName& name, InitState state,
+                                      const std::string& fs_uuid) = 0;
 
-  /// Back to a blank disk in state kNew. Errors: kInvalid unless the state is kFormatting or kFormatted; kInUse while attached.
+  /// Back to a blank disk in state kNew. Errors: kInvalid unless the state is kFormatting or kFormatted;
+  /// kInUse while attached.
   virtual base::Result<void> reset(const VolumeName& name) = 0;
 };
 

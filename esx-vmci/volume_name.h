@@ -1,8 +1,10 @@
 // The name of a volume: "db" or "db@datastore". A VolumeName is valid or does not exist.
 //
-// Rules and texts are the predecessor's (split at the last '@', at most 100 characters each, no '/' or '\', no "-NNNNNN" ending, because
-// such files are snapshots), and ours where it lost data or lied: the empty name, control characters, ".", "..", names that end in
-// "-flat", "-delta", "-ctk" or "-digest" (the extent of "foo" would be the descriptor of "foo-flat"), and ".vmdk" inside a name.
+// Rules and texts are the predecessor's (split at the last '@', at most 100 characters each, no '/' or '\',
+// no "-NNNNNN" ending, because such files are snapshots), and ours where it lost data or lied: the empty
+// name, control characters, ".", "..", names that end in
+// "-flat", "-delta", "-ctk" or "-digest" (the extent of "foo" would be the descriptor of "foo-flat"), and
+// ".vmdk" inside a name.
 #pragma once
 
 #include <string>
@@ -34,7 +36,8 @@ class VolumeName {
   auto operator<=>(const VolumeName&) const = default;
 
  private:
-  VolumeName(std::string volume, std::string datastore) : volume_(std::move(volume)), datastore_(std::move(datastore)) {}
+  VolumeName(std::string volume, std::string datastore)
+      : volume_(std::move(volume)), datastore_(std::move(datastore)) {}
   std::string volume_;
   std::string datastore_;
 };

@@ -1,5 +1,5 @@
-// Hot-plug: puts a disk into one virtual machine and takes it out again. Implementations: loop (this machine is the VM, a loop device is
-// the disk), and later QEMU and vSphere.
+// Hot-plug: puts a disk into one virtual machine and takes it out again. Implementations: loop (this machine
+// is the VM, a loop device is the disk), and later QEMU and vSphere.
 #pragma once
 
 #include <memory>
@@ -22,27 +22,36 @@ struct Vm {
 /// A disk as the datastore knows it.
 struct Disk {
   std::string descriptor_path;
-  std::string extent_path;     ///< The flat extent: size_bytes long, data from byte 0.
-  std::string uuid;            ///< 32 hex digits.
+  std::string extent_path;  ///< The flat extent: size_bytes long, data from byte 0.
+  std::string uuid;         ///< 32 hex digits.
   std::uint64_t size_bytes = 0;
-  bool is_read_only = false;   ///< access=read-only: attached without write permission.
+  bool is_read_only = false;  ///< access=read-only: attached without write permission.
+};
+
+/// A disk that is attached, seen from the hypervisor's side.
+struct Attachment {
+  std::string extent_path;
+  std::string vm_uuid;        ///< Of the VM that has it; empty where it was not attached by us.
+  std::string what;           ///< "loop device /dev/loop3"
+  base::DiskAddress address;  ///< Where it is, in that VM.
 };
 
 class Hypervisor {
  public:
   virtual ~Hypervisor() = default;
 
-  /// Idempotent for the same VM. Errors: kBusyElsewhere where it is in another VM or locked by another process.
+  /// Idempotent for the same VM. Errors: kBusyElsewhere where it is in another VM or locked by another
+  /// process.
   virtual base::Result<base::DiskAddress> attach(const Vm& vm, const Disk& disk) = 0;
 
-  /// Not attached: success. Errors: kInUse where the guest does not let go.
+  /// Not attached to `vm`: success. Errors: kInUse where the guest does not let go.
   virtual base::Result<void> detach(const Vm& vm, const Disk& disk) = 0;
 
-  /// Where the disk is in `vm`, or nullopt.
-  virtual base::Result<std::optional<base::DiskAddress>> find(const Vm& vm, const Disk& disk) = 0;
+  /// In whichever VM the disk is, or nullopt.
+  virtual base::Result<std::optional<Attachment>> find(const Disk& disk) = 0;
 
-  /// The extent files of all the disks attached below `folder`, whoever attached them: absolute paths.
-  virtual base::Result<std::vector<std::string>> attached_below(const std::string& folder) = 0;
+  /// All the disks attached whose extents lie in `folder` itself, whoever attached them.
+  virtual base::Result<std::vector<Attachment>> attached_in(const std::string& folder) = 0;
 };
 
 std::unique_ptr<Hypervisor> make_loop_hypervisor();

@@ -1,0 +1,187 @@
+#include "esx-vmci/datastore/volume_folder.h"
+
+#include <dirent.h>
+#include <fcntl.h>
+#include <linux/openat2.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+#include <cerrno>
+#include <climits>
+#include <cstdlib>
+#include <memory>
+
+namespace vdvs::esx {
+namespace {
+
+using base::ErrorCode;
+using base::fail;
+using base::fail_errno;
+using base::Result;
+using base::UniqueFd;
+
+constexpr std::string_view kLockFile = ".vdvs.lock";
+
+/// openat2(2) that neither leaves `folder` nor follows a symbolic link in any component.
+Result<UniqueFd> open_beneath(const UniqueFd& folder, const std::string& name, int flags, mode_t mode,
+                              std::string_view path) {
+  struct open_how how = {};
+  how.flags = static_cast<std::uint64_t>(flags) | O_CLOEXEC | O_NOFOLLOW;
+  how.mode = (flags & O_CREAT) != 0 ? mode : 0;
+  how.resolve = RESOLVE_BENEATH | RESOLVE_NO_SYMLINKS | RESOLVE_NO_MAGICLINKS;
+  long fd = -1;
+  do {
+    fd = ::syscall(SYS_openat2, folder.get(), name.c_str(), &how, sizeof how);
+  } while (fd < 0 && (errno == EINTR || errno == EAGAIN));  // EAGAIN: a rename raced with the look-up
+  if (fd >= 0) return UniqueFd(static_cast<int>(fd));
+  if (errno == ELOOP)
+    return fail(ErrorCode::kUnsupported, "open '{}': it is a symbolic link, which is never followed", path);
+  return fail_errno(errno, "open '{}'", path);
+}
+
+Result<void> make_default_link(const UniqueFd& dockvols, std::string_view path) {
+  // Relative, so that a datastore can be renamed; whatever link the predecessor has left there stays.
+  if (::symlinkat(std::string(kDefaultGroupUuid).c_str(), dockvols.get(),
+                  std::string(kDefaultGroupName).c_str()) == 0)
+    return {};
+  if (errno == EEXIST || errno == EPERM || errno == EOPNOTSUPP || errno == EROFS)
+    return {};  // nothing of ours goes through it
+  return fail_errno(errno, "symlink '{}/{}'", path, kDefaultGroupName);
+}
+
+struct flock whole_byte(short type, std::uint64_t offset) {
+  struct flock lock = {};
+  lock.l_type = type;
+  lock.l_whence = SEEK_SET;
+  lock.l_start = static_cast<off_t>(offset);
+  lock.l_len = 1;
+  return lock;
+}
+
+}  // namespace
+
+VolumeLock::~VolumeLock() {
+  if (!file_.is_open()) return;
+  // Said aloud: a child that was just forked may still have a copy of the descriptor.
+  struct flock lock = {};
+  lock.l_type = F_UNLCK;
+  lock.l_whence = SEEK_SET;
+  ::fcntl(file_.get(), F_OFD_SETLK, &lock);
+}
+
+Result<VolumeFolder> VolumeFolder::open(const std::string& datastore) {
+  struct stat info;
+  if (::stat(datastore.c_str(), &info) != 0) RETURN_IF_ERROR(base::make_folders(datastore));
+  std::unique_ptr<char, decltype(&::free)> real(::realpath(datastore.c_str(), nullptr), &::free);
+  if (!real) return fail_errno(errno, "resolve '{}'", datastore);
+  const std::string dockvols_path = std::string(real.get()) + "/" + std::string(kDockvols);
+  const std::string path = dockvols_path + "/" + std::string(kDefaultGroupUuid);
+  ASSIGN_OR_RETURN(const UniqueFd root, base::open_file(real.get(), O_RDONLY | O_DIRECTORY));
+  if (::lstat(path.c_str(), &info) != 0) RETURN_IF_ERROR(base::make_folders(path));
+  ASSIGN_OR_RETURN(const UniqueFd dockvols,
+                   open_beneath(root, std::string(kDockvols), O_RDONLY | O_DIRECTORY, 0, dockvols_path));
+  ASSIGN_OR_RETURN(UniqueFd folder,
+                   open_beneath(dockvols, std::string(kDefaultGroupUuid), O_RDONLY | O_DIRECTORY, 0, path));
+  RETURN_IF_ERROR(make_default_link(dockvols, dockvols_path));
+  return VolumeFolder(std::move(folder), path);
+}
+
+Result<UniqueFd> VolumeFolder::open_file(std::string_view name, int flags) const {
+  // O_NONBLOCK: a fifo in a file's place must not stop us.
+  ASSIGN_OR_RETURN(UniqueFd fd, open_beneath(fd_, std::string(name), flags | O_NONBLOCK, 0, path_of(name)));
+  struct stat info;
+  if (::fstat(fd.get(), &info) != 0) return fail_errno(errno, "stat '{}'", path_of(name));
+  if (!S_ISREG(info.st_mode))
+    return fail(ErrorCode::kUnsupported, "open '{}': it is not a regular file", path_of(name));
+  return fd;
+}
+
+Result<UniqueFd> VolumeFolder::create_file(std::string_view name) const {
+  return open_beneath(fd_, std::string(name), O_RDWR | O_CREAT | O_EXCL, 0600, path_of(name));
+}
+
+Result<std::optional<struct stat>> VolumeFolder::look(std::string_view name) const {
+  struct stat info;
+  if (::fstatat(fd_.get(), std::string(name).c_str(), &info, AT_SYMLINK_NOFOLLOW) == 0) return info;
+  if (errno == ENOENT) return std::nullopt;
+  return fail_errno(errno, "stat '{}'", path_of(name));
+}
+
+Result<bool> VolumeFolder::has(std::string_view name) const {
+  ASSIGN_OR_RETURN(const auto info, look(name));
+  return info.has_value();
+}
+
+Result<void> VolumeFolder::link(std::string_view from, std::string_view to) const {
+  if (::linkat(fd_.get(), std::string(from).c_str(), fd_.get(), std::string(to).c_str(), 0) == 0) return {};
+  return fail_errno(errno, "link '{}' to '{}'", from, path_of(to));
+}
+
+Result<void> VolumeFolder::rename(std::string_view from, std::string_view to) const {
+  if (::renameat(fd_.get(), std::string(from).c_str(), fd_.get(), std::string(to).c_str()) == 0) return {};
+  return fail_errno(errno, "rename '{}' to '{}'", path_of(from), to);
+}
+
+Result<void> VolumeFolder::unlink(std::string_view name) const {
+  if (::unlinkat(fd_.get(), std::string(name).c_str(), 0) == 0 || errno == ENOENT) return {};
+  return fail_errno(errno, "remove '{}'", path_of(name));
+}
+
+Result<void> VolumeFolder::sync() const { return base::sync_all(fd_, path_); }
+
+Result<std::vector<std::string>> VolumeFolder::names() const {
+  // A descriptor of its own: the position in a folder belongs to the open file description.
+  ASSIGN_OR_RETURN(UniqueFd fd, open_beneath(fd_, ".", O_RDONLY | O_DIRECTORY, 0, path_));
+  std::unique_ptr<DIR, int (*)(DIR*)> folder(::fdopendir(fd.get()), &::closedir);
+  if (!folder) return fail_errno(errno, "list '{}'", path_);
+  fd.release();
+  std::vector<std::string> names;
+  for (;;) {
+    errno = 0;
+    const dirent* entry = ::readdir(folder.get());
+    if (entry == nullptr) {
+      if (errno != 0) return fail_errno(errno, "list '{}'", path_);
+      return names;
+    }
+    const std::string_view name = entry->d_name;
+    if (name != "." && name != "..") names.emplace_back(name);
+  }
+}
+
+Result<struct stat> VolumeFolder::status() const {
+  struct stat info;
+  if (::fstat(fd_.get(), &info) != 0) return fail_errno(errno, "stat '{}'", path_);
+  if (info.st_nlink == 0)
+    return fail(ErrorCode::kUnavailable, "the datastore's folder '{}' was deleted", path_);
+  return info;
+}
+
+std::uint64_t VolumeFolder::lock_offset(std::string_view volume) {
+  // FNV-1a, in all versions and on all hosts alike: they exclude each other by it.
+  std::uint64_t hash = 14695981039346656037ull;
+  for (char c : volume) hash = (hash ^ static_cast<unsigned char>(c)) * 1099511628211ull;
+  return hash & 0x3fffffffffffffffull;  // an off_t, with room for the length
+}
+
+Result<UniqueFd> VolumeFolder::open_lock_file() const {
+  return open_beneath(fd_, std::string(kLockFile), O_RDWR | O_CREAT, 0600, path_of(kLockFile));
+}
+
+Result<VolumeLock> VolumeFolder::lock(std::string_view volume) const {
+  ASSIGN_OR_RETURN(UniqueFd file, open_lock_file());
+  struct flock lock = whole_byte(F_WRLCK, lock_offset(volume));
+  while (::fcntl(file.get(), F_OFD_SETLKW, &lock) != 0) {
+    if (errno != EINTR) return fail_errno(errno, "lock '{}' in '{}'", volume, path_of(kLockFile));
+  }
+  return VolumeLock(std::move(file));
+}
+
+Result<std::optional<VolumeLock>> VolumeFolder::try_lock(std::string_view volume) const {
+  ASSIGN_OR_RETURN(UniqueFd file, open_lock_file());
+  struct flock lock = whole_byte(F_WRLCK, lock_offset(volume));
+  if (::fcntl(file.get(), F_OFD_SETLK, &lock) == 0) return VolumeLock(std::move(file));
+  if (errno == EAGAIN || errno == EACCES) return std::nullopt;
+  return fail_errno(errno, "lock '{}' in '{}'", volume, path_of(kLockFile));
+}
+
+}  // namespace vdvs::esx

@@ -1,0 +1,84 @@
+// The folder of a datastore in which the volumes' files lie, and the only way to them: by plain name, below
+// the folder's descriptor, never through a symbolic link. Names come from users and from descriptors that
+// others wrote.
+#pragma once
+
+#include <sys/stat.h>
+#include <sys/types.h>
+
+#include <cstdint>
+#include <optional>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "base/error.h"
+#include "base/fd.h"
+
+namespace vdvs::esx {
+
+/// The predecessor's folder for volumes of hosts that belong to no group.
+inline constexpr std::string_view kDockvols = "dockvols";
+inline constexpr std::string_view kDefaultGroupUuid = "11111111-1111-1111-1111-111111111111";
+inline constexpr std::string_view kDefaultGroupName = "_DEFAULT";
+
+/// Exclusive use of one volume's files, among all threads, processes and hosts that share the folder.
+/// Owns: an open file description with an OFD lock on one byte of ".vdvs.lock"; works over NFS too.
+class VolumeLock {
+ public:
+  explicit VolumeLock(base::UniqueFd file) : file_(std::move(file)) {}
+  VolumeLock(VolumeLock&&) = default;
+  VolumeLock& operator=(VolumeLock&&) = delete;
+  ~VolumeLock();
+
+ private:
+  base::UniqueFd file_;
+};
+
+class VolumeFolder {
+ public:
+  /// Opens <datastore>/dockvols/<default group>, making what is missing, the "_DEFAULT" link included.
+  /// Errors: kReadOnly, kDenied, kInvalid (something else has one of the names).
+  static base::Result<VolumeFolder> open(const std::string& datastore);
+
+  const std::string& path() const { return path_; }  ///< Real: without symbolic links.
+  std::string path_of(std::string_view name) const { return path_ + "/" + std::string(name); }
+
+  /// Opens a regular file. Errors: kNotFound; kUnsupported for anything that is not a regular file.
+  base::Result<base::UniqueFd> open_file(std::string_view name, int flags) const;
+  /// Makes a new file. Errors: kExists.
+  base::Result<base::UniqueFd> create_file(std::string_view name) const;
+  /// lstat(2), or nullopt where there is nothing of that name.
+  base::Result<std::optional<struct stat>> look(std::string_view name) const;
+  base::Result<bool> has(std::string_view name) const;
+
+  /// A second name for a file. Errors: kExists.
+  base::Result<void> link(std::string_view from, std::string_view to) const;
+  base::Result<void> rename(std::string_view from, std::string_view to) const;
+  /// A file that is not there is success.
+  base::Result<void> unlink(std::string_view name) const;
+  base::Result<void> sync() const;
+
+  /// Everything in the folder but "." and "..".
+  base::Result<std::vector<std::string>> names() const;
+  /// Of the folder itself. Errors: kUnavailable where it was deleted under us: then nothing can be said about
+  /// volumes.
+  base::Result<struct stat> status() const;
+  int descriptor() const { return fd_.get(); }
+
+  /// Waits until this volume is free.
+  base::Result<VolumeLock> lock(std::string_view volume) const;
+  /// nullopt where somebody has it now.
+  base::Result<std::optional<VolumeLock>> try_lock(std::string_view volume) const;
+  /// Whether two volumes share one lock (equal hashes): whoever needs both then takes it once.
+  static std::uint64_t lock_offset(std::string_view volume);
+
+ private:
+  VolumeFolder(base::UniqueFd fd, std::string path) : fd_(std::move(fd)), path_(std::move(path)) {}
+  base::Result<base::UniqueFd> open_lock_file() const;
+
+  base::UniqueFd fd_;
+  std::string path_;
+};
+
+}  // namespace vdvs::esx

@@ -110,8 +110,8 @@ Result<void> VolumeCatalogue::load() {
     base::log::warn("catalogue has damaged lines; they are left out and will be learned again",
                     {{"file", path_}, {"lines", lines}, {"damaged", damaged}});
   }
-  const bool is_new = !text;
-  if (is_new || damaged > 0 || lines > 2 * records_.size() + kLogSlackLines) return compact();
+  const bool is_open_ended = !text || !text->ends_with('\n');  // the next line would be joined to the last
+  if (is_open_ended || damaged > 0 || lines > 2 * records_.size() + kLogSlackLines) return compact();
   ASSIGN_OR_RETURN(log_, base::open_file(path_, O_WRONLY | O_APPEND));
   return {};
 }

@@ -7,6 +7,7 @@
 
 #include "base/fault.h"
 #include "base/log.h"
+#include "mountd/fault_points.h"
 #include "mountd/volume_status.h"
 
 namespace vdvs::mountd {
@@ -153,16 +154,16 @@ Result<std::string> VolumeKeeper::mount(const esx::VolumeName& name) {
 }
 
 Result<void> VolumeKeeper::hold(const esx::VolumeName& name, const std::string& id, ProcessIdentity engine) {
-  RETURN_IF_ERROR(base::fault_point("hold.before"));
+  RETURN_IF_ERROR(base::fault_point(kFaultHoldBefore));
   RETURN_IF_ERROR(holders_.add(qualify(name), id, engine));
-  return base::fault_point("hold.after");
+  return base::fault_point(kFaultHoldAfter);
 }
 
 Result<int> VolumeKeeper::unmount(const esx::VolumeName& name, const std::string& id) {
   const std::string qualified = qualify(name);
-  RETURN_IF_ERROR(base::fault_point("drop.before"));
+  RETURN_IF_ERROR(base::fault_point(kFaultDropBefore));
   RETURN_IF_ERROR(holders_.drop(qualified, id));
-  RETURN_IF_ERROR(base::fault_point("drop.after"));
+  RETURN_IF_ERROR(base::fault_point(kFaultDropAfter));
   const int left = holders_.total(qualified);
   if (left > 0) return left;
   auto end = walk_to(Goal::kUnmounted, name);

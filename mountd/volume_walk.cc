@@ -7,6 +7,7 @@
 
 #include "base/fault.h"
 #include "base/log.h"
+#include "mountd/fault_points.h"
 
 namespace vdvs::mountd {
 namespace {
@@ -174,10 +175,10 @@ Result<void> Walk::format(Observation& seen) {
   request.mkfs_options = options.mkfs_options;
   // From here to the end of mkfs the record says that the content is ours to throw away; the lock inside Blank says so to everybody else.
   RETURN_IF_ERROR(world_.control_plane.set_init(seen.info->name, esx::InitState::kFormatting, ""));
-  RETURN_IF_ERROR(base::fault_point("format.marked.after"));
+  RETURN_IF_ERROR(base::fault_point(kFaultFormatMarked));
   fsformat::Blank blank = std::get<fsformat::Blank>(std::move(*seen.content));
   ASSIGN_OR_RETURN(auto fs, world_.formatter.format(std::move(blank), request, request_.deadline));
-  RETURN_IF_ERROR(base::fault_point("format.mkfs.after"));
+  RETURN_IF_ERROR(base::fault_point(kFaultFormatMade));
   RETURN_IF_ERROR(world_.control_plane.set_init(seen.info->name, esx::InitState::kFormatted, fs.uuid));
   log::info("formatted", {{"volume", title()}, {"device", seen.device->node}, {"fstype", fs.type}, {"uuid", fs.uuid}});
   return {};
@@ -201,11 +202,11 @@ Result<void> Walk::mount(const Observation& seen) {
     if (options.gid) owner.gid = *options.gid;
     if (options.mode) owner.mode = *options.mode;
     RETURN_IF_ERROR(world_.mounter.prepare_root(mount, owner));
-    RETURN_IF_ERROR(base::fault_point("mount.prepared.after"));
+    RETURN_IF_ERROR(base::fault_point(kFaultMountPrepared));
   }
   if (seen.info->init != esx::InitState::kReady) {
     RETURN_IF_ERROR(world_.control_plane.set_init(seen.info->name, esx::InitState::kReady, fs.uuid));
-    RETURN_IF_ERROR(base::fault_point("mount.ready.after"));
+    RETURN_IF_ERROR(base::fault_point(kFaultMountReady));
   }
   const std::string target = mount_point_of(world_, seen.info->name.text());
   if (options.is_read_only && !request.is_read_only) {
@@ -225,7 +226,7 @@ Result<void> Walk::detach(const Observation& seen) {
   if (seen.device) {
     ASSIGN_OR_RETURN(watch, world_.watcher.arm());
     RETURN_IF_ERROR(world_.watcher.release(*seen.device, device_deadline()));
-    RETURN_IF_ERROR(base::fault_point("detach.released.after"));
+    RETURN_IF_ERROR(base::fault_point(kFaultDetachReleased));
   }
   RETURN_IF_ERROR(world_.control_plane.detach(seen.info->name));
   if (watch) RETURN_IF_ERROR(watch->wait_gone(*seen.device, device_deadline()));

@@ -91,19 +91,19 @@ TEST_F(VolumeCatalogueTest, CutAtAnyByteItOpensWithAllTheWholeLinesBefore) {
   }
 }
 
-TEST_F(VolumeCatalogueTest, AnyFlippedBitCostsOneLineAtTheMost) {
+TEST_F(VolumeCatalogueTest, AFlippedBitInAnyByteCostsOneLineAtTheMost) {
   {
     auto catalogue = open();
     for (const char* name : {"a@ds", "b@ds", "c@ds"}) ASSERT_TRUE(catalogue->put(record(name)));
   }
   const std::string whole = *base::read_file(path_, 1 << 20);
-  for (std::size_t bit = 0; bit < whole.size() * 8; ++bit) {
+  for (std::size_t byte = 0; byte < whole.size(); ++byte) {
     std::string damaged = whole;
-    damaged[bit / 8] = static_cast<char>(damaged[bit / 8] ^ (1 << (bit % 8)));
+    damaged[byte] = static_cast<char>(damaged[byte] ^ (1 << (byte % 8)));
     ASSERT_TRUE(base::write_file(path_, damaged));
     const std::size_t left = open()->names().size();
     // A newline that is gone joins two lines into one that is damaged.
-    ASSERT_GE(left, whole[bit / 8] == '\n' ? 1u : 2u) << "bit " << bit;
+    ASSERT_GE(left, whole[byte] == '\n' ? 1u : 2u) << "byte " << byte;
     ASSERT_LE(left, 3u);
   }
 }

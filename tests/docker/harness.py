@@ -143,14 +143,29 @@ def _processes_in_cgroup(name):
             pass
 
 
-def _end_all(namespace, cgroup):
-    """Kills every process of one host (its containers, the engine, mountd, the namespace's keeper): by pid, found by what is ours alone."""
+def _write_if_there(path, text):
+    try:
+        path.write_text(text)
+    except OSError:
+        pass  # gone meanwhile, or the root cgroup's
+
+
+def _end_all(pids, cgroup):
+    """Kills every process of one host (its containers, the engine, mountd, the namespace's keeper), by pid: all that are in the mount namespace of
+    one of `pids`, and in the cgroup. The namespaces are held open meanwhile, since the kernel gives a dead one's number to the next."""
+    held = [os.open(f"/proc/{pid}/ns/mnt", os.O_RDONLY) for pid in pids if is_alive(pid)]
+    namespaces = {os.readlink(f"/proc/self/fd/{fd}") for fd in held} - {os.readlink("/proc/self/ns/mnt")}
 
     def victims():
-        found = {*_processes_in_mount_namespace(namespace), *_processes_in_cgroup(cgroup)} - {os.getpid()}
+        found = {pid for namespace in namespaces for pid in _processes_in_mount_namespace(namespace)}
+        found = {*found, *_processes_in_cgroup(cgroup)} - {os.getpid()}
         return [pid for pid in found if is_alive(pid)]
 
     def kill_them():
+        for folder in _cgroup_folders(cgroup):  # what is frozen (a paused container) does not die
+            for name, thawed in (("freezer.state", "THAWED"), ("cgroup.freeze", "0")):
+                if (folder / name).exists() and (folder / name).read_text().strip() != thawed:
+                    _write_if_there(folder / name, thawed)
         left = victims()
         for pid in left:
             try:
@@ -159,7 +174,11 @@ def _end_all(namespace, cgroup):
                 pass
         return not left
 
-    wait_for(f"the processes in {cgroup} have ended", kill_them)
+    try:
+        wait_for(f"the processes in {cgroup} have ended", kill_them)
+    finally:
+        for fd in held:
+            os.close(fd)
     for folder in _cgroup_folders(cgroup):
         try:
             folder.rmdir()
@@ -175,6 +194,22 @@ def _erase(folder):
     shutil.rmtree(folder, ignore_errors=True)
 
 
+def _record_process(host, pid):
+    with open(host / "processes", "a") as file:
+        file.write(f"{pid} {start_time(pid)}\n")
+
+
+def _recorded_processes(host):
+    """Those that still are the ones that were started: a pid may be somebody else's by now."""
+    try:
+        lines = (host / "processes").read_text().splitlines()
+    except OSError:
+        return
+    for pid, started in map(str.split, lines):
+        if is_alive(int(pid)) and start_time(int(pid)) == started:
+            yield int(pid)
+
+
 def sweep():
     """Ends what the labs of killed test runs have left."""
     for folder in LABS.glob(PREFIX + "*"):
@@ -184,8 +219,8 @@ def sweep():
             continue  # being made right now
         if is_alive(owner["pid"]) and start_time(owner["pid"]) == owner["started"]:
             continue
-        for host in folder.glob("hosts/*/namespace"):
-            _end_all(host.read_text(), f"{folder.name}-{host.parent.name}")
+        for host in folder.glob("hosts/*"):
+            _end_all(_recorded_processes(host), f"{folder.name}-{host.name}")
         _erase(folder)
 
 
@@ -303,21 +338,17 @@ class Host:
             stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
         if self._keeper.stdout.readline() != "ready\n":
             raise HarnessError(f"{self.name}: no mount namespace: {self._keeper.stderr.read()}")
-        (self.root / "namespace").write_text(self._namespace())
+        _record_process(self.root, self._keeper.pid)
 
     @property
     def keeper_pid(self):
         """The process that keeps the namespace open: `nsenter -t` it to be on this host."""
         return self._keeper.pid
 
-    def _namespace(self):
-        return os.readlink(f"/proc/{self._keeper.pid}/ns/mnt")
-
     def end(self):
         if self._keeper is None:
             return
-        if self._keeper.poll() is None:
-            _end_all(self._namespace(), self.cgroup)
+        _end_all([self._keeper.pid], self.cgroup)
         for process in (self._keeper, self.mountd, self.engine):
             if process is not None:
                 process.wait()
@@ -338,9 +369,11 @@ class Host:
 
     def _spawn(self, argv, log, environment=None):
         with open(self.root / log, "ab") as output:
-            return subprocess.Popen(["nsenter", "-t", str(self._keeper.pid), "-m", "--", *map(str, argv)],
-                                    stdin=subprocess.DEVNULL, stdout=output, stderr=output,
-                                    env={**os.environ, **(environment or {})})
+            process = subprocess.Popen(["nsenter", "-t", str(self._keeper.pid), "-m", "--", *map(str, argv)],
+                                       stdin=subprocess.DEVNULL, stdout=output, stderr=output,
+                                       env={**os.environ, **(environment or {})})
+        _record_process(self.root, process.pid)
+        return process
 
     # --- mountd
 

@@ -9,6 +9,7 @@
 // been there since 1.24.
 #include <array>
 #include <boost/asio/local/stream_protocol.hpp>
+#include <boost/asio/post.hpp>
 #include <boost/asio/steady_timer.hpp>
 #include <boost/beast/core/basic_stream.hpp>
 #include <boost/beast/core/flat_buffer.hpp>
@@ -102,6 +103,11 @@ class EngineGet : public std::enable_shared_from_this<EngineGet> {
 
   /// The next bytes of the body; empty at its end. The view lives until the next call.
   void read_some(OnPiece done) {
+    if (parser_.is_done()) {  // the engine keeps the connection open
+      asio::post(stream_.get_executor(),
+                 [self = shared_from_this(), done = std::move(done)] { done(std::string_view()); });
+      return;
+    }
     parser_.get().body() = {piece_.data(), piece_.size(), true};
     http::async_read_some(
         stream_, buffer_, parser_,
@@ -110,7 +116,6 @@ class EngineGet : public std::enable_shared_from_this<EngineGet> {
           if (error) return done(transport_error(self->path_, "read the reply", error));
           std::size_t got = self->piece_.size() - self->parser_.get().body().size;
           if (got > 0) return done(std::string_view(self->piece_.data(), got));
-          if (self->parser_.is_done()) return done(std::string_view());
           self->read_some(std::move(done));  // what was read was framing only
         });
   }

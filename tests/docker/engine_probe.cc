@@ -8,6 +8,7 @@
 #include <string>
 #include <string_view>
 
+#include "base/log.h"
 #include "mountd/engine.h"
 
 namespace vdvs::mountd {
@@ -47,6 +48,8 @@ int watch(const std::string& socket) {
 }  // namespace vdvs::mountd
 
 int main(int argc, char** argv) {
+  // Standard output is for what was seen.
+  if (!vdvs::base::log::set_up({.level = vdvs::base::log::Level::kError})) return 1;
   const std::string_view what = argc == 3 ? argv[2] : "";
   if (what == "mounts") return vdvs::mountd::show_mounts(argv[1]);
   if (what == "watch") return vdvs::mountd::watch(argv[1]);

@@ -200,6 +200,25 @@ TEST(DockerEngine, ReadsAReplyThatEndsWithItsConnection) {
   EXPECT_EQ(mounts->size(), 2u);
 }
 
+TEST(DockerEngine, NeedsNoEndOfTheConnectionToKnowTheEndOfAReply) {
+  for (bool is_chunked : {false, true}) {
+    FakeServer server([&](Peer& peer) {
+      peer.read_request();
+      if (is_chunked) {
+        peer.send("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n");
+        peer.send_chunk(kTwoContainers);
+        peer.send("0\r\n\r\n");
+      } else {
+        peer.reply(kTwoContainers);
+      }
+      peer.wait_for_close();
+    });
+    auto mounts = ask(server.start());
+    ASSERT_TRUE(mounts) << mounts.error().text();
+    EXPECT_EQ(mounts->size(), 2u);
+  }
+}
+
 TEST(DockerEngine, IsUnavailableWithoutASocket) {
   FakeServer server([](Peer&) {});
   auto mounts = ask(server);

@@ -234,6 +234,11 @@ Result<void> flush(const base::UniqueFd& fd, const Device& device) {
   return {};
 }
 
+Result<void> write_attribute(const std::string& path, std::string_view value) {
+  ASSIGN_OR_RETURN(const auto fd, base::open_file(path, O_WRONLY));
+  return base::write_all(fd, value, path);
+}
+
 class UdevWatcher final : public DeviceWatcher {
  public:
   explicit UdevWatcher(WatcherOptions options) : options_(std::move(options)) {}
@@ -288,8 +293,7 @@ class UdevWatcher final : public DeviceWatcher {
     if (::access(control.c_str(), F_OK) != 0) return {};
     ASSIGN_OR_RETURN(auto watch, arm());
     base::log::debug("delete SCSI device", {{"device", device.node}, {"diskseq", device.diskseq}});
-    ASSIGN_OR_RETURN(const auto fd, base::open_file(control, O_WRONLY));
-    RETURN_IF_ERROR(base::write_all(fd, "1", control));
+    RETURN_IF_ERROR(write_attribute(control, "1"));
     return watch->wait_gone(device, deadline);
   }
 

@@ -4,6 +4,7 @@
 
 #include <sys/types.h>
 
+#include <cerrno>
 #include <optional>
 #include <string>
 #include <string_view>
@@ -22,11 +23,13 @@ struct Sighting {
       false;  ///< Another disk stands where this one should be: waiting may help, using it never.
 };
 
-/// Turns "it is not there" (ENOENT, ENODEV, ENXIO) into nullopt and leaves every other error.
+/// Turns "it is not there" (ENOENT, ENODEV, ENXIO, ENOTDIR) into nullopt and leaves every other error.
 template <typename T>
 base::Result<std::optional<T>> optional_if_missing(base::Result<T> result) {
   if (result) return std::optional<T>(std::move(*result));
-  if (result.error().code() == base::ErrorCode::kNotFound) return std::optional<T>();
+  const base::Error& error = result.error();
+  const bool is_missing = error.code() == base::ErrorCode::kNotFound || error.system_errno() == ENOTDIR;
+  if (is_missing) return std::optional<T>();
   return std::unexpected(std::move(result).error());
 }
 

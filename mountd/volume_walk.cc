@@ -142,6 +142,13 @@ Seen Walk::classify(const esx::VolumeInfo& info, const blockdev::Device& device,
 
 // ---- act ----
 
+// The options that a volume was made with. Where it came from matters only then: a clone has the size and the file system of its source.
+Result<esx::VolumeOptions> stored_options(const esx::VolumeInfo& info) {
+  esx::OptionMap options = info.options;
+  options.erase("clone-from");
+  return esx::VolumeOptions::parse(options);
+}
+
 Result<void> Walk::create() {
   RETURN_IF_ERROR(world_.control_plane.create(request_.name, request_.options, request_.progress));
   has_created_ = true;
@@ -168,7 +175,7 @@ Result<void> Walk::await_device(const Observation& seen) {
 }
 
 Result<void> Walk::format(Observation& seen) {
-  ASSIGN_OR_RETURN(auto options, esx::VolumeOptions::parse(seen.info->options));
+  ASSIGN_OR_RETURN(auto options, stored_options(*seen.info));
   fsformat::FormatRequest request;
   request.fstype = options.fstype;
   request.label = seen.info->name.volume();
@@ -186,7 +193,7 @@ Result<void> Walk::format(Observation& seen) {
 
 Result<void> Walk::mount(const Observation& seen) {
   const auto& fs = std::get<fsformat::FileSystem>(*seen.content);
-  ASSIGN_OR_RETURN(auto options, esx::VolumeOptions::parse(seen.info->options));
+  ASSIGN_OR_RETURN(auto options, stored_options(*seen.info));
   fsformat::MountRequest request;
   request.node = seen.device->node;
   request.fstype = fs.type;

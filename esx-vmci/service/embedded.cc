@@ -61,6 +61,7 @@ class EmbeddedControlPlane final : public ControlPlane {
   Result<void> detach(const VolumeName& name) override;
   Result<VolumeInfo> get(const VolumeName& name) override;
   Result<std::vector<VolumeName>> list() override;
+  std::string default_datastore() const override { return stores_.front()->name(); }
   Result<std::vector<VolumeName>> attached_here() override;
   Result<void> set_init(const VolumeName& name, InitState state, const std::string& fs_uuid) override;
   Result<void> reset(const VolumeName& name) override;

@@ -1,0 +1,534 @@
+// The plugin server over real unix sockets, with clients that do what dockerd does and clients that do not.
+#include "mountd/plugin_server.h"
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+#include <unistd.h>
+
+#include <boost/json/parse.hpp>
+#include <filesystem>
+
+#include "base/command.h"
+#include "tests/mountd/plugin_client.h"
+
+namespace vdvs::mountd {
+namespace {
+
+using namespace std::chrono_literals;
+using testing::AllOf;
+using testing::HasSubstr;
+using testing::Not;
+using testing::StartsWith;
+
+const std::string kGetDb = post("/VolumeDriver.Get", R"({"Name":"db"})");
+
+PluginReply echo_name(const PluginRequest& request) { return MountPoint{"/mnt/" + request.name}; }
+
+TEST(PluginServer, AnswersActivateByItself) {
+  RunningServer running;
+  running.handler.hold();
+  RawClient client = running.connect();
+  client.send("POST /Plugin.Activate HTTP/1.1\r\nHost: plugin.moby.localhost\r\nContent-Length: 0\r\n\r\n");
+  const ReceivedReply reply = client.receive();
+  EXPECT_EQ(reply.status, 200u);
+  EXPECT_EQ(reply.body, "{\"Implements\": [\"VolumeDriver\"]}\n");
+  EXPECT_THAT(reply.head, HasSubstr("Content-Type: application/vnd.docker.plugins.v1.1+json\r\n"));
+  EXPECT_TRUE(running.handler.seen().empty());
+}
+
+TEST(PluginServer, HandsTheRequestToTheHandler) {
+  RunningServer running;
+  RawClient client = running.connect();
+  client.send(post("/VolumeDriver.Mount", R"({"Name":"db","ID":"x1"})"));
+  EXPECT_EQ(client.receive().status, 200u);
+  client.send(post("/VolumeDriver.Create", R"({"Name":"db","Opts":{"size":"1gb"}})"));
+  EXPECT_EQ(client.receive().status, 200u);
+  const auto seen = running.handler.seen();
+  ASSERT_EQ(seen.size(), 2u);
+  EXPECT_EQ(seen[0].method, Method::kMount);
+  EXPECT_EQ(seen[0].driver, "vsphere");
+  EXPECT_EQ(seen[0].name, "db");
+  EXPECT_EQ(seen[0].mount_id, "x1");
+  EXPECT_EQ(seen[1].options.at("size"), "1gb");
+  EXPECT_FALSE(seen[0].request_id.empty());
+  EXPECT_NE(seen[0].request_id, seen[1].request_id);
+}
+
+TEST(PluginServer, EmptyBodyIsAnErrorWhereOneIsNeeded) {
+  RunningServer running;
+  RawClient client = running.connect();
+  for (const char* method : {"Create", "Remove", "Path", "Mount", "Unmount"}) {
+    client.send(post(std::string("/VolumeDriver.") + method, ""));
+    const ReceivedReply reply = client.receive();
+    EXPECT_EQ(reply.status, 400u) << method;
+    EXPECT_THAT(reply.body, AllOf(HasSubstr("the request has no body"), HasSubstr("repeat the command")));
+  }
+  for (const char* method : {"List", "Capabilities"}) {
+    client.send(post(std::string("/VolumeDriver.") + method, ""));
+    EXPECT_EQ(client.receive().status, 200u) << method;
+  }
+}
+
+TEST(PluginServer, GetWithoutABodyIsDroppedSoThatDockerKeepsItsRecord) {
+  RunningServer running;
+  RawClient client = running.connect();
+  client.send(post("/VolumeDriver.Get", ""));
+  EXPECT_TRUE(client.is_ended());
+  EXPECT_TRUE(running.handler.seen().empty());
+}
+
+TEST(PluginServer, ErrorOfTheHandlerIsStatus500OnAConnectionThatGoesOn) {
+  RunningServer running;
+  running.handler.answer_with(
+      [](const PluginRequest&) { return base::fail(base::ErrorCode::kInUse, "remove 'db': in use"); });
+  RawClient client = running.connect();
+  for (int i = 0; i < 2; ++i) {
+    client.send(kGetDb);
+    const ReceivedReply reply = client.receive();
+    EXPECT_EQ(reply.status, 500u);
+    EXPECT_EQ(boost::json::parse(reply.body).at("Err").as_string(), "remove 'db': in use [E_IN_USE]");
+  }
+}
+
+TEST(PluginServer, BodyThatCannotBeDecodedIs400OnAConnectionThatGoesOn) {
+  RunningServer running;
+  RawClient client = running.connect();
+  client.send(post("/VolumeDriver.Mount", "{\"Name\":"));
+  const ReceivedReply reply = client.receive();
+  EXPECT_EQ(reply.status, 400u);
+  EXPECT_THAT(std::string(boost::json::parse(reply.body).at("Err").as_string()),
+              HasSubstr("decode 'VolumeDriver.Mount'"));
+  client.send(kGetDb);
+  EXPECT_EQ(client.receive().status, 200u);
+}
+
+TEST(PluginServer, UnknownPathIs404WithTheEndpoints) {
+  RunningServer running;
+  RawClient client = running.connect();
+  client.send(post("/VolumeDriver.Resize", "{}"));
+  const ReceivedReply reply = client.receive();
+  EXPECT_EQ(reply.status, 404u);
+  EXPECT_THAT(reply.body, HasSubstr("/VolumeDriver.Create"));
+}
+
+TEST(PluginServer, OtherMethodsThanPostAre405) {
+  RunningServer running;
+  for (const char* method : {"GET", "PUT", "DELETE", "OPTIONS"}) {
+    RawClient client = running.connect();
+    client.send(fmt::format("{} /VolumeDriver.List HTTP/1.1\r\nHost: x\r\n\r\n", method));
+    const ReceivedReply reply = client.receive();
+    EXPECT_EQ(reply.status, 405u) << method;
+    EXPECT_THAT(reply.head, HasSubstr("Allow: POST\r\n"));
+  }
+}
+
+TEST(PluginServer, HeadIsAnsweredWithoutABody) {
+  RunningServer running;
+  RawClient client = running.connect();
+  client.send("HEAD /VolumeDriver.List HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n");
+  client.end_sending();
+  EXPECT_EQ(client.receive().status,
+            0u);  // The head says how long a body would be, and then the connection ends.
+}
+
+TEST(PluginServer, NoAnswerDropsTheConnection) {
+  RunningServer running;
+  running.handler.answer_with([](const PluginRequest&) { return NoAnswer{}; });
+  RawClient client = running.connect();
+  client.send(kGetDb);
+  EXPECT_TRUE(client.is_ended());
+}
+
+TEST(PluginServer, ForgottenAnswerDropsTheConnection) {
+  RunningServer running;
+  running.handler.hold();
+  RawClient client = running.connect();
+  client.send(kGetDb);
+  {
+    auto [request, respond] = running.handler.take_held();
+  }
+  EXPECT_TRUE(client.is_ended());
+}
+
+TEST(PluginServer, AnswersComeFromAnyThread) {
+  RunningServer running;
+  running.handler.hold();
+  RawClient client = running.connect();
+  for (int i = 0; i < 20; ++i) {
+    client.send(kGetDb);
+    auto [request, respond] = running.handler.take_held();
+    std::thread([respond = std::move(respond)] { respond(MountPoint{"/mnt/db"}); }).join();
+    EXPECT_THAT(client.receive().body, HasSubstr("/mnt/db"));
+  }
+}
+
+void answer_twice() {
+  RunningServer running;
+  running.handler.hold();
+  RawClient client = running.connect();
+  client.send(kGetDb);
+  const Respond respond = running.handler.take_held().second;
+  respond(Done{});
+  respond(Done{});
+}
+
+TEST(PluginServerDeathTest, AnsweringTwiceIsOurOwnBug) {
+  testing::FLAGS_gtest_death_test_style = "threadsafe";
+  EXPECT_DEATH(answer_twice(), "check failed");
+}
+
+TEST(PluginServer, AnswerAfterTheClientLeftIsHarmless) {
+  RunningServer running;
+  running.handler.hold();
+  {
+    RawClient client = running.connect();
+    client.send(kGetDb);
+  }
+  running.handler.take_held().second(Done{});
+  running.handler.answer_with(echo_name);
+  RawClient other = running.connect();
+  other.send(kGetDb);
+  EXPECT_EQ(other.receive().status, 200u);
+}
+
+TEST(PluginServer, AnswerAfterTheServerIsGoneIsHarmless) {
+  Respond late;
+  {
+    RunningServer running;
+    running.handler.hold();
+    RawClient client = running.connect();
+    client.send(kGetDb);
+    late = running.handler.take_held().second;
+    running.destroy();
+    EXPECT_TRUE(client.is_ended());
+  }
+  late(Done{});
+}
+
+TEST(PluginServer, TwoHundredParallelRequestsAreAllAnswered) {
+  RunningServer running;
+  running.handler.hold();
+  constexpr int kRequests = 200;
+  std::vector<RawClient> clients;
+  for (int i = 0; i < kRequests; ++i) {
+    clients.push_back(running.connect());
+    clients.back().send(post("/VolumeDriver.Path", fmt::format(R"({{"Name":"v{}"}})", i)));
+  }
+  std::vector<std::thread> workers;
+  for (int i = 0; i < kRequests; ++i) {
+    auto [request, respond] = running.handler.take_held();
+    workers.emplace_back(
+        [name = request.name, respond = std::move(respond)] { respond(MountPoint{"/mnt/" + name}); });
+  }
+  for (std::thread& worker : workers) worker.join();
+  for (int i = 0; i < kRequests; ++i) {
+    EXPECT_THAT(clients[static_cast<std::size_t>(i)].receive().body,
+                HasSubstr(fmt::format("\"/mnt/v{}\"", i)));
+  }
+}
+
+TEST(PluginServer, PipelinedRequestsAreAnsweredInOrder) {
+  RunningServer running;
+  running.handler.answer_with(echo_name);
+  RawClient client = running.connect();
+  std::string all;
+  constexpr int kRequests = 500;
+  for (int i = 0; i < kRequests; ++i)
+    all += post("/VolumeDriver.Path", fmt::format(R"({{"Name":"v{}"}})", i));
+  std::thread sender([&] { client.send(all); });
+  for (int i = 0; i < kRequests; ++i)
+    ASSERT_THAT(client.receive().body, HasSubstr(fmt::format("\"/mnt/v{}\"", i)));
+  sender.join();
+}
+
+TEST(PluginServer, IdleConnectionIsUsedAgain) {
+  RunningServer running({.request_read_time = 1ms, .reply_write_time = 1ms});
+  RawClient idle = running.connect();
+  idle.send(kGetDb);
+  EXPECT_EQ(idle.receive().status, 200u);
+  // Another client runs into the read time: by then the idle one has been idle for as long.
+  RawClient slow = running.connect();
+  slow.send("POST /Vol");
+  EXPECT_TRUE(slow.is_ended());
+  idle.send(kGetDb);
+  EXPECT_EQ(idle.receive().status, 200u);
+}
+
+TEST(PluginServer, RequestThatComesByteByByteIsAnswered) {
+  RunningServer running;
+  RawClient client = running.connect();
+  for (char byte : kGetDb) ASSERT_TRUE(client.send(std::string_view(&byte, 1)));
+  EXPECT_EQ(client.receive().status, 200u);
+}
+
+TEST(PluginServer, RequestThatStopsHalfWayIsDroppedAtTheDeadlineAlone) {
+  RunningServer running({.request_read_time = 30ms});
+  running.handler.hold();
+  RawClient other = running.connect();
+  other.send(kGetDb);  // Handling has no deadline.
+  auto [request, respond] = running.handler.take_held();
+  for (std::size_t bytes : {std::size_t{1}, kGetDb.size() / 2, kGetDb.size() - 1}) {
+    RawClient slow = running.connect();
+    slow.send(std::string_view(kGetDb).substr(0, bytes));
+    EXPECT_TRUE(slow.is_ended()) << bytes;
+  }
+  respond(Done{});
+  EXPECT_EQ(other.receive().status, 200u);
+}
+
+TEST(PluginServer, ClientThatDoesNotReadItsReplyIsDroppedAtTheDeadlineAlone) {
+  RunningServer running({.reply_write_time = 30ms});
+  running.handler.answer_with([](const PluginRequest&) { return MountPoint{std::string(8 << 20, 'x')}; });
+  RawClient lazy = running.connect();
+  lazy.send(kGetDb);
+  // The rest of the reply does not fit the socket, and nobody reads it.
+  EXPECT_TRUE(lazy.is_hung_up_on());
+  RawClient other = running.connect();
+  other.send("POST /Plugin.Activate HTTP/1.1\r\nHost: x\r\n\r\n");
+  EXPECT_EQ(other.receive().status, 200u);
+}
+
+TEST(PluginServer, LargeReplyReachesAReaderThatTakesItsTime) {
+  RunningServer running;
+  running.handler.answer_with([](const PluginRequest&) { return MountPoint{std::string(8 << 20, 'x')}; });
+  RawClient client = running.connect();
+  client.send(kGetDb);
+  EXPECT_EQ(boost::json::parse(client.receive().body).at("Mountpoint").as_string().size(), 8u << 20);
+}
+
+TEST(PluginServer, RequestCutAtAnyByteCostsOnlyItsConnection) {
+  RunningServer running;
+  for (std::size_t bytes = 0; bytes < kGetDb.size(); ++bytes) {
+    RawClient cut = running.connect();
+    cut.send(std::string_view(kGetDb).substr(0, bytes));
+    cut.end_sending();
+    EXPECT_TRUE(cut.is_ended()) << bytes;
+  }
+  EXPECT_TRUE(running.handler.seen().empty());
+  RawClient whole = running.connect();
+  whole.send(kGetDb);
+  whole.end_sending();
+  EXPECT_EQ(whole.receive().status, 200u);
+}
+
+TEST(PluginServer, BytesThatAreNotHttpAre400AndTheEnd) {
+  RunningServer running;
+  const std::string cases[] = {
+      std::string("\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03", 11),  // TLS
+      "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n",                               // gRPC
+      "hello\r\n\r\n",
+      "POST /VolumeDriver.List HTTP/9.9\r\n\r\n",
+      "POST /VolumeDriver.List HTTP/1.1\r\nContent-Length: -1\r\n\r\n",
+      "POST /VolumeDriver.List HTTP/1.1\r\nContent-Length: 1\r\nContent-Length: 2\r\n\r\n",
+      "POST /VolumeDriver.List HTTP/1.1\r\nContent-Length: 3\r\nTransfer-Encoding: chunked\r\n\r\n",
+      "POST /VolumeDriver.List HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\nzz\r\n",
+  };
+  for (const std::string& bytes : cases) {
+    RawClient client = running.connect();
+    client.send(bytes);
+    const ReceivedReply reply = client.receive();
+    EXPECT_EQ(reply.status, 400u) << bytes;
+    EXPECT_THAT(reply.head, HasSubstr("Connection: close\r\n"));
+    EXPECT_THAT(std::string(boost::json::parse(reply.body).at("Err").as_string()),
+                StartsWith("read a request: not HTTP/1"));
+    EXPECT_TRUE(client.is_ended());
+  }
+  EXPECT_TRUE(running.handler.seen().empty());
+}
+
+TEST(PluginServer, HeaderBeyondTheLimitIs431AndTheEnd) {
+  RunningServer running({.max_header_bytes = 1024});
+  const std::string cases[] = {
+      "POST /" + std::string(5000, 'x'), "POST /VolumeDriver.List HTTP/1.1\r\nX: " + std::string(5000, 'x'),
+      "POST /VolumeDriver.List HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n1;" + std::string(20'000, 'x')};
+  for (const std::string& bytes : cases) {
+    RawClient client = running.connect();
+    client.send(bytes);
+    const ReceivedReply reply = client.receive();
+    EXPECT_EQ(reply.status, 431u) << bytes.substr(0, 50);
+    EXPECT_THAT(reply.body, HasSubstr("more than 1024 bytes"));
+    client.end_sending();
+    EXPECT_TRUE(client.is_ended());
+  }
+}
+
+TEST(PluginServer, BodyBeyondTheLimitIs413AndTheEnd) {
+  RunningServer running({.max_body_bytes = 1000});
+  const std::string big(100'000, ' ');
+  for (const std::string& bytes :
+       {post("/VolumeDriver.List", big),
+        "POST /VolumeDriver.List HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n186a0\r\n" + big}) {
+    RawClient client = running.connect();
+    EXPECT_TRUE(client.send(bytes));
+    const ReceivedReply reply = client.receive();
+    EXPECT_EQ(reply.status, 413u);
+    EXPECT_THAT(reply.body, HasSubstr("the body has more than 1000 bytes"));
+    client.end_sending();
+    EXPECT_TRUE(client.is_ended());
+  }
+  RawClient fits = running.connect();
+  fits.send(post("/VolumeDriver.List", std::string(1000, ' ')));
+  EXPECT_EQ(fits.receive().status, 200u);
+}
+
+TEST(PluginServer, ClientThatSendsAllOfABodyTooLargeGetsToTheReply) {
+  RunningServer running;
+  RawClient client = running.connect();
+  EXPECT_TRUE(client.send(post("/VolumeDriver.Create", std::string(8 << 20, ' '))));
+  EXPECT_EQ(client.receive().status, 413u);
+}
+
+TEST(PluginServer, ChunkedBodyIsRead) {
+  RunningServer running;
+  RawClient client = running.connect();
+  client.send(
+      "POST /VolumeDriver.Get HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: "
+      "chunked\r\n\r\n9\r\n{\"Name\":\"\r\n4\r\ndb\"}\r\n0\r\n\r\n");
+  EXPECT_EQ(client.receive().status, 200u);
+  EXPECT_EQ(running.handler.seen().at(0).name, "db");
+}
+
+TEST(PluginServer, ExpectContinueIsAnsweredBeforeTheBody) {
+  RunningServer running;
+  RawClient client = running.connect();
+  client.send(
+      "POST /VolumeDriver.Get HTTP/1.1\r\nHost: x\r\nExpect: 100-continue\r\nContent-Length: 13\r\n\r\n");
+  EXPECT_EQ(client.receive().status, 100u);
+  client.send(R"({"Name":"db"})");
+  EXPECT_EQ(client.receive().status, 200u);
+}
+
+TEST(PluginServer, ExpectContinueOfABodyTooLargeIsRefusedAtOnce) {
+  RunningServer running;
+  RawClient client = running.connect();
+  client.send(
+      "POST /VolumeDriver.Get HTTP/1.1\r\nHost: x\r\nExpect: 100-continue\r\nContent-Length: "
+      "99999999\r\n\r\n");
+  EXPECT_EQ(client.receive().status, 413u);
+}
+
+TEST(PluginServer, Http10ConnectionEndsWithTheReplyUnlessItIsToGoOn) {
+  RunningServer running;
+  RawClient once = running.connect();
+  once.send("POST /VolumeDriver.List HTTP/1.0\r\n\r\n");
+  EXPECT_THAT(once.receive().head, StartsWith("HTTP/1.0 200 OK"));
+  EXPECT_TRUE(once.is_ended());
+  RawClient kept = running.connect();
+  for (int i = 0; i < 2; ++i) {
+    kept.send("POST /VolumeDriver.List HTTP/1.0\r\nConnection: keep-alive\r\n\r\n");
+    EXPECT_EQ(kept.receive().status, 200u);
+  }
+}
+
+TEST(PluginServer, ConnectionCloseIsHonoured) {
+  RunningServer running;
+  RawClient client = running.connect();
+  client.send(post("/VolumeDriver.List", "{}", "Connection: close\r\n"));
+  EXPECT_THAT(client.receive().head, HasSubstr("Connection: close\r\n"));
+  EXPECT_TRUE(client.is_ended());
+}
+
+TEST(PluginServer, MoreConnectionsThanTheLimitWaitTheirTurn) {
+  RunningServer running({.max_connections = 4});
+  running.handler.hold();
+  std::vector<RawClient> clients;
+  for (int i = 0; i < 20; ++i) {
+    clients.push_back(running.connect());
+    clients.back().send(post("/VolumeDriver.List", "{}", "Connection: close\r\n"));
+  }
+  for (int i = 0; i < 20; ++i) running.handler.take_held().second(Done{});
+  for (RawClient& client : clients) EXPECT_EQ(client.receive().status, 200u);
+}
+
+TEST(PluginServer, AtTheLimitTheConnectionThatIsIdleForLongestMakesRoom) {
+  RunningServer running({.max_connections = 2, .request_read_time = 1ms});
+  RawClient first = running.connect();
+  RawClient second = running.connect();
+  for (RawClient* client : {&first, &second}) {
+    client->send(kGetDb);
+    EXPECT_EQ(client->receive().status, 200u);
+  }
+  RawClient third = running.connect();
+  EXPECT_TRUE(first.is_ended());
+  RawClient fourth = running.connect();
+  EXPECT_TRUE(second.is_ended());
+}
+
+TEST(PluginServer, StopRemovesTheSocketAndLetsRunningRequestsFinish) {
+  RunningServer running;
+  running.handler.hold();
+  RawClient idle = running.connect();
+  idle.send("POST /Plugin.Activate HTTP/1.1\r\nHost: x\r\n\r\n");
+  EXPECT_EQ(idle.receive().status, 200u);
+  RawClient busy = running.connect();
+  busy.send(kGetDb);
+  auto [request, respond] = running.handler.take_held();
+  running.stop();
+  EXPECT_FALSE(std::filesystem::exists(running.socket()));
+  EXPECT_FALSE(running.connect().is_connected());
+  EXPECT_TRUE(idle.is_ended());
+  respond(Done{});
+  const ReceivedReply reply = busy.receive();
+  EXPECT_EQ(reply.status, 200u);
+  EXPECT_THAT(reply.head, HasSubstr("Connection: close\r\n"));
+  EXPECT_TRUE(busy.is_ended());
+}
+
+TEST(PluginServer, LoopRunsOnUntilTheLastAnswer) {
+  tests::TemporaryFolder folder;
+  FakeHandler handler;
+  handler.hold();
+  boost::asio::io_context loop(1);
+  auto server = make_plugin_server(
+      loop, open_listeners({.folder = folder.path(), .drivers = {"vsphere"}}).value(), handler);
+  RawClient client(folder.path() + "/vsphere.sock");
+  client.send(kGetDb);
+  std::thread worker([&] {
+    auto [request, respond] = handler.take_held();
+    boost::asio::post(loop, [&] { server->stop(); });
+    respond(Done{});
+  });
+  loop.run();  // Returns: nothing is left to do. Had it returned before the answer, the client would get
+               // none.
+  worker.join();
+  EXPECT_EQ(client.receive().status, 200u);
+}
+
+TEST(PluginServer, StopLeavesASocketFileThatAnotherHasMadeMeanwhile) {
+  RunningServer running;
+  std::filesystem::remove(running.socket());
+  RunningServer other;
+  ASSERT_EQ(::link(other.socket().c_str(), running.socket().c_str()), 0);
+  running.stop();
+  EXPECT_TRUE(std::filesystem::exists(running.socket()));
+}
+
+TEST(PluginServer, ServesAConnectionThatWasAcceptedElsewhere) {
+  RunningServer running;
+  int ends[2];
+  ASSERT_EQ(::socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, ends), 0);
+  base::UniqueFd ours(ends[0]);
+  running.on_loop([&] { running.server().serve_connection(base::UniqueFd(ends[1]), "vmdk"); });
+  ASSERT_TRUE(base::write_all(ours, kGetDb, "socketpair"));
+  char buffer[12] = {};
+  ASSERT_EQ(::recv(ours.get(), buffer, sizeof buffer, MSG_WAITALL), 12);
+  EXPECT_EQ(std::string_view(buffer, 12), "HTTP/1.1 200");
+  EXPECT_EQ(running.handler.seen().at(0).driver, "vmdk");
+}
+
+TEST(PluginServer, CurlUnderstandsIt) {
+  RunningServer running;
+  running.handler.answer_with([](const PluginRequest& request) {
+    return VolumeView{.name = request.name, .status = {{"status", "detached"}}};
+  });
+  auto curl = base::run_command({"curl", "-sS", "-i", "--max-time", "20", "--unix-socket", running.socket(),
+                                 "-d", R"({"Name":"db"})", "http://plugin/VolumeDriver.Get"});
+  ASSERT_TRUE(curl) << curl.error().text();
+  EXPECT_EQ(curl->exit_status, 0);
+  EXPECT_THAT(curl->output,
+              AllOf(StartsWith("HTTP/1.1 200 OK"),
+                    HasSubstr(R"("Name":"db","Mountpoint":"","Status":{"status":"detached"})")));
+}
+
+}  // namespace
+}  // namespace vdvs::mountd

@@ -38,18 +38,18 @@ struct DiskHolder {
 };
 
 struct VolumeInfo {
-  VolumeName name;        ///< Always qualified: "db@datastore".
-  std::string disk_uuid;  ///< 32 hex digits, from the descriptor (ddb.uuid).
+  VolumeName name;          ///< Always qualified: "db@datastore".
+  std::string disk_uuid{};  ///< 32 hex digits, from the descriptor (ddb.uuid).
   std::uint64_t size_bytes = 0;
   std::uint64_t allocated_bytes = 0;
-  std::string created;  ///< asctime, GMT, as the sidecar has it: "Tue Mar 27 18:02:11 2018".
-  std::string created_by;
-  OptionMap options;  ///< As stored: what the user gave, and the defaults that the predecessor stored.
+  std::string created{};  ///< asctime, GMT, as the sidecar has it: "Tue Mar 27 18:02:11 2018".
+  std::string created_by{};
+  OptionMap options{};  ///< As stored: what the user gave, and the defaults that the predecessor stored.
   InitState init = InitState::kReady;
-  std::string fs_uuid;               ///< Of the file system that was made on it; empty where not known.
-  std::optional<DiskHolder> holder;  ///< Attached: to whom.
+  std::string fs_uuid{};               ///< Of the file system that was made on it; empty where not known.
+  std::optional<DiskHolder> holder{};  ///< Attached: to whom.
   bool is_attached_here = false;
-  std::optional<base::DiskAddress> address;  ///< Where attached here: how to find it.
+  std::optional<base::DiskAddress> address{};  ///< Where attached here: how to find it.
 };
 
 /// Progress of long work, 0 to 1. Called from the working thread.

@@ -38,8 +38,8 @@ struct StoredDisk {
 
 /// What a new disk is to be.
 struct NewDisk {
-  ExtentShape shape;
-  Sidecar sidecar;
+  ExtentShape shape{};
+  Sidecar sidecar{};
 };
 
 class DiskStore {

@@ -198,7 +198,9 @@ Result<std::vector<std::string>> find_device_users(const WatcherOptions& options
   add_mounts(options, target, pids, users);
   RETURN_IF_ERROR(add_swaps(options, target, users));
   RETURN_IF_ERROR(add_holders(options, target, users));
-  add_open_files(options, target, pids, users);
+  // An open file is only a suspect: whether it is exclusive cannot be seen, and udevd and others only look.
+  // So it is named where nothing else explains that the device is busy.
+  if (users.empty()) add_open_files(options, target, pids, users);
   return users;
 }
 

@@ -26,9 +26,9 @@ struct MountinfoEntry {
 
 std::optional<MountinfoEntry> decode_mountinfo_line(std::string_view line);
 
-/// In words, one for each user: "mounted on '/mnt/a' in the mount namespace of pid 42 (sleep)", "open in pid
-/// 7 (mkfs.ext4)", "used as swap", "under dm-0". A partition's user is a user of its disk. Empty: nobody that
-/// can be seen.
+/// In words, one for each user: "mounted on '/mnt/a' in the mount namespace of pid 42 (sleep)", "used as
+/// swap", "under dm-0"; only where there is none of these, "open in pid 7 (mkfs.ext4)". A partition's user is
+/// a user of its disk. Empty: nobody that can be seen.
 base::Result<std::vector<std::string>> find_device_users(const WatcherOptions& options, const Device& device);
 
 }  // namespace vdvs::blockdev

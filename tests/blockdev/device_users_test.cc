@@ -106,14 +106,20 @@ TEST_F(DeviceUsersTest, IncludeFileSystemsWithADeviceNumberOfTheirOwn) {
   EXPECT_THAT(users(), ElementsAre("mounted on '/mnt/b' in the mount namespace of pid 7 (a)"));
 }
 
-TEST_F(DeviceUsersTest, IncludeSwapsHoldersAndOpenFiles) {
-  add_process("7", "mkfs.ext4", "mnt:[1]", "");
-  std::filesystem::create_symlink(device_.node + "1", tree_.options().proc_root + "/7/fd/3");
+TEST_F(DeviceUsersTest, IncludeSwapsAndHolders) {
   ASSERT_TRUE(base::write_file(
       tree_.options().proc_root + "/swaps",
       fmt::format("Filename\tType\tSize\tUsed\tPriority\n{}   partition\t1024\t0\t-2\n", device_.node)));
   tree_.make_folder(folder_ + "/sda1/holders/dm-0");
-  EXPECT_THAT(users(), ElementsAre("used as swap", "under dm-0", "open in pid 7 (mkfs.ext4)"));
+  EXPECT_THAT(users(), ElementsAre("used as swap", "under dm-0"));
+}
+
+TEST_F(DeviceUsersTest, AreProcessesThatHaveItOpenOnlyWhereNothingElseExplainsIt) {
+  add_process("7", "mkfs.ext4", "mnt:[1]", "");
+  std::filesystem::create_symlink(device_.node + "1", tree_.options().proc_root + "/7/fd/3");
+  EXPECT_THAT(users(), ElementsAre("open in pid 7 (mkfs.ext4)"));
+  tree_.make_folder(folder_ + "/holders/dm-0");
+  EXPECT_THAT(users(), ElementsAre("under dm-0"));
 }
 
 TEST_F(DeviceUsersTest, AreReadPastProcessesThatEnd) {

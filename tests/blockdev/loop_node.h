@@ -75,21 +75,22 @@ class LoopNode {
   /// Puts `file` into the device; the address is what the control plane would answer.
   base::LoopAddress attach(const std::string& file, unsigned flags = 0) {
     const int file_fd = ::open(file.c_str(), O_RDWR | O_CLOEXEC);
-    const int node_fd = open_node();
     loop_config config{};
     config.fd = static_cast<unsigned>(file_fd);
     config.info.lo_flags = flags;
-    // Busy while udevd has it open since an earlier use: only its last close ends that use.
-    int status = 0;
-    wait_until("attach to " + path(), [&] {
-      status = ::ioctl(node_fd, LOOP_CONFIGURE, &config);
-      return status == 0 || errno != EBUSY;
-    });
-    EXPECT_EQ(status, 0) << path() << ": " << ::strerror(errno);
     base::LoopAddress address = address_of_file(file);
     address.node = path();
-    EXPECT_EQ(::ioctl(node_fd, BLKGETDISKSEQ, &address.diskseq), 0);
-    ::close(node_fd);
+    // Busy while udevd has it open since an earlier use: the last close ends that use, so it is opened for
+    // each try.
+    wait_until("attach to " + path(), [&] {
+      const int node_fd = open_node();
+      const int status = ::ioctl(node_fd, LOOP_CONFIGURE, &config);
+      const int error = status == 0 ? 0 : errno;
+      EXPECT_TRUE(error == 0 || error == EBUSY) << path() << ": " << ::strerror(error);
+      (void)::ioctl(node_fd, BLKGETDISKSEQ, &address.diskseq);
+      ::close(node_fd);
+      return error != EBUSY;
+    });
     ::close(file_fd);
     return address;
   }

@@ -1,0 +1,86 @@
+"""A figure is what was measured, with all its samples, beside what it should be. Printed as a table, kept as JSON, drawn."""
+import dataclasses
+import statistics
+
+
+def percentile(samples, percent):
+    """The smallest sample that is at least as large as `percent` of all."""
+    ordered = sorted(samples)
+    return ordered[min(len(ordered) - 1, max(0, -(-len(ordered) * percent // 100) - 1))]
+
+
+def spread(samples):
+    """The middle half around the median, as text: how far one run may be from the next."""
+    return f"{percentile(samples, 25):.3g}..{percentile(samples, 75):.3g}"
+
+
+@dataclasses.dataclass
+class Figure:
+    name: str
+    value: float
+    unit: str = ""
+    at_most: float | None = None
+    at_least: float | None = None
+    detail: str = ""
+    samples: dict = dataclasses.field(default_factory=dict)
+
+    def holds(self):
+        """None where there is no target: the figure is only told."""
+        if self.at_most is not None:
+            return self.value <= self.at_most
+        if self.at_least is not None:
+            return self.value >= self.at_least
+        return None
+
+    def target(self):
+        if self.at_most is not None:
+            return f"<= {self.at_most:g}"
+        return f">= {self.at_least:g}" if self.at_least is not None else ""
+
+    def verdict(self):
+        return {True: "holds", False: "MISSED", None: ""}[self.holds()]
+
+    def as_json(self):
+        return {**dataclasses.asdict(self), "holds": self.holds()}
+
+
+def compare_times(name, ours, bare, at_most=None, unit="ms"):
+    """The ratio of the medians of two lists of times that were taken in turns."""
+    ratios = [a / b for a, b in zip(ours, bare, strict=True)]
+    detail = (f"mountd {statistics.median(ours):.1f} ({spread(ours)}) {unit}, by hand {statistics.median(bare):.1f} ({spread(bare)}) {unit}; "
+              f"pair by pair {spread(ratios)}; {len(ours)} rounds")
+    return Figure(name, statistics.median(ours) / statistics.median(bare), "x", at_most=at_most, detail=detail, samples={"mountd": ours, "by hand": bare})
+
+
+def compare_rates(name, ours, bare, at_least=None, unit="/s"):
+    ratios = [a / b for a, b in zip(ours, bare, strict=True)]
+    detail = (f"mountd {statistics.median(ours):.4g} ({spread(ours)}) {unit}, by hand {statistics.median(bare):.4g} ({spread(bare)}) {unit}; "
+              f"pair by pair {spread(ratios)}; {len(ours)} rounds")
+    return Figure(name, statistics.median(ours) / statistics.median(bare), "x", at_least=at_least, detail=detail, samples={"mountd": ours, "by hand": bare})
+
+
+def print_table(figures):
+    wide = max(len(figure.name) for figure in figures)
+    print(f"\n{'figure':{wide}}  {'value':>10}  {'target':>8}  verdict")
+    for figure in figures:
+        print(f"{figure.name:{wide}}  {figure.value:>7.3g} {figure.unit:<3} {figure.target():>8}  {figure.verdict():<7} {figure.detail}")
+
+
+def draw(figures, path):
+    """The ratios as bars against their targets. Needs matplotlib (python3-matplotlib)."""
+    import matplotlib
+    matplotlib.use("Agg")
+    from matplotlib import pyplot
+    ratios = [figure for figure in figures if figure.holds() is not None]
+    # As a share of the target, so that milliseconds and ratios stand on one axis: up to 1 is good.
+    shares = [figure.value / figure.at_most if figure.at_most is not None else figure.at_least / figure.value for figure in ratios]
+    canvas, axes = pyplot.subplots(figsize=(9, 0.4 * len(ratios) + 1.2))
+    axes.barh([figure.name for figure in ratios], shares, color=["#3b7a57" if figure.holds() else "#b03a2e" for figure in ratios])
+    for row, figure in enumerate(ratios):
+        axes.text(min(shares[row], 1.35) + 0.01, row, f"{figure.value:.3g} {figure.unit}  ({figure.target()})", va="center", fontsize=8)
+    axes.axvline(1, color="black", linewidth=1)
+    axes.set_xlim(0, 1.7)
+    axes.set_xlabel("share of the target that is used (left of the line: holds)")
+    axes.invert_yaxis()
+    canvas.tight_layout()
+    canvas.savefig(path)

@@ -1,0 +1,63 @@
+"""fio on a mounted volume and on the same file system, on the same loop device, mounted by hand. mountd is not on the data path: what could differ is how
+the volume is mounted, so this measures exactly that.
+"""
+import json
+import os
+
+from figures import compare_rates
+from rig import run
+
+FILE_MIB = 512
+SECONDS = 1
+# Name, whether past the page cache, and what fio is told. Buffered writes end with fsync, or they would measure memory.
+WORKLOADS = (
+    ("sequential read, direct", ["--rw=read", "--bs=1M", "--iodepth=8", "--direct=1"]),
+    ("sequential write, direct", ["--rw=write", "--bs=1M", "--iodepth=8", "--direct=1"]),
+    ("random read, direct", ["--rw=randread", "--bs=4k", "--iodepth=16", "--direct=1"]),
+    ("random write, direct", ["--rw=randwrite", "--bs=4k", "--iodepth=16", "--direct=1"]),
+    ("sequential read, buffered", ["--rw=read", "--bs=1M", "--direct=0", "--ioengine=psync"]),
+    ("sequential write, buffered", ["--rw=write", "--bs=1M", "--direct=0", "--ioengine=psync", "--end_fsync=1"]),
+    ("random read, buffered", ["--rw=randread", "--bs=4k", "--direct=0", "--ioengine=psync"]),
+    ("random write, buffered", ["--rw=randwrite", "--bs=4k", "--direct=0", "--ioengine=psync", "--end_fsync=1"]),
+)
+
+
+def run_fio(folder, words):
+    """MiB a second."""
+    argv = ["fio", "--name=bench", f"--filename={folder}/data", f"--size={FILE_MIB}M", "--ioengine=libaio", f"--runtime={SECONDS}", "--time_based",
+            "--norandommap", "--randseed=1", "--output-format=json", *words]
+    job = json.loads(run(*argv))["jobs"][0]
+    side = job["read"] if "read" in words[0] else job["write"]
+    # With end_fsync the time of the fsync counts, which fio's own rate leaves out.
+    return side["io_bytes"] / (job["job_runtime"] / 1e3) / (1 << 20)
+
+
+def lay_out(folder):
+    """All blocks written once, so that neither side pays for allocating them."""
+    run("fio", "--name=lay-out", f"--filename={folder}/data", f"--size={FILE_MIB}M", "--rw=write", "--bs=1M", "--direct=1", "--end_fsync=1")
+
+
+def measure(rig, docker, name, device, rounds):
+    by_hand = rig.bare / "fio.mnt"
+    by_hand.mkdir()
+    lay_out(docker.mount(name))
+    docker.unmount(name)
+    rates = {workload: {"mountd": [], "by hand": []} for workload, _ in WORKLOADS}
+
+    def ours():
+        folder = docker.mount(name)
+        for workload, words in WORKLOADS:
+            rates[workload]["mountd"].append(run_fio(folder, words))
+        docker.unmount(name)
+
+    def hand():
+        run("mount", device, by_hand)
+        for workload, words in WORKLOADS:
+            rates[workload]["by hand"].append(run_fio(by_hand, words))
+        run("umount", by_hand)
+
+    for number in range(rounds):
+        for side in (ours, hand) if number % 2 == 0 else (hand, ours):
+            side()
+    os.rmdir(by_hand)
+    return [compare_rates(f"fio {workload}", sides["mountd"], sides["by hand"], at_least=0.98, unit="MiB/s") for workload, sides in rates.items()]

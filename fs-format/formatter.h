@@ -31,7 +31,9 @@ class Formatter {
   /// Errors: kCorrupt with the checker's words where more than that would be needed.
   virtual base::Result<void> check(const std::string& node, const FileSystem& fs, base::Deadline deadline) = 0;
 
-  /// Grows a mounted file system to the size of its device. Errors: kUnsupported.
+  /// Grows a file system to the size of its device: mounted at `mount_point` (ext then needs CAP_SYS_RESOURCE), or, ext alone, not
+  /// mounted, where `mount_point` is empty: it is checked wholly first.
+  /// Errors: kUnsupported, kDenied, kCorrupt with the checker's words.
   virtual base::Result<void> grow(const std::string& node, const std::string& mount_point, const std::string& fstype,
                                   base::Deadline deadline) = 0;
 

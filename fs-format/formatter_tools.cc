@@ -63,9 +63,15 @@ ErrorCode code_of(const CommandOutcome& outcome, ErrorCode otherwise) {
   if (says(outcome, "input/output error")) return ErrorCode::kIo;
   if (says(outcome, "read-only file system") || says(outcome, "operation not permitted"))
     return ErrorCode::kReadOnly;
+  if (says(outcome, "permission denied")) return ErrorCode::kDenied;
+  return otherwise;
+}
+
+/// The same, for a tool that wants the disk for itself.
+ErrorCode code_of_exclusive(const CommandOutcome& outcome, ErrorCode otherwise) {
   if (says(outcome, "is mounted") || says(outcome, "in use") || says(outcome, "resource busy"))
     return ErrorCode::kInUse;
-  return otherwise;
+  return code_of(outcome, otherwise);
 }
 
 bool is_ext(std::string_view fstype) { return fstype == "ext2" || fstype == "ext3" || fstype == "ext4"; }
@@ -87,8 +93,8 @@ class ToolFormatter final : public Formatter {
                      base::run_command(argv, {.deadline = deadline, .inherited_fd = blank.fd()}));
     RETURN_IF_ERROR(base::fault_point("format.mkfs.after"));
     if (outcome.exit_status != 0) {
-      return base::fail(code_of(outcome, ErrorCode::kInvalid), "format '{}' with {}: {}", blank.node(),
-                        argv[0], words_of(outcome));
+      return base::fail(code_of_exclusive(outcome, ErrorCode::kInvalid), "format '{}' with {}: {}",
+                        blank.node(), argv[0], words_of(outcome));
     }
     return look_again(blank, argv[0]);
   }
@@ -99,12 +105,18 @@ class ToolFormatter final : public Formatter {
     ASSIGN_OR_RETURN(const bool is_fixed, is_read_only(fd, node));
     if (is_fixed) return {};
     RETURN_IF_ERROR(lock_disk(fd, node, LockKind::kExclusive, deadline));
-    return is_ext(fs.type) ? check_ext(node, fd, deadline) : check_vfat(node, fd, deadline);
+    const base::CommandOptions options = {.deadline = deadline, .inherited_fd = fd.get()};
+    return is_ext(fs.type) ? run_e2fsck({"e2fsck", "-p", node}, node, options) : check_vfat(node, options);
   }
 
   Result<void> grow(const std::string& node, const std::string& mount_point, const std::string& fstype,
                     base::Deadline deadline) override {
+    if (mount_point.empty() && is_ext(fstype)) return grow_unmounted_ext(node, deadline);
     std::vector<std::string> argv;
+    if (mount_point.empty()) {
+      return base::fail(ErrorCode::kUnsupported, "grow '{}': {} grows only while it is mounted", node,
+                        fstype);
+    }
     if (is_ext(fstype)) {
       argv = {"resize2fs", node};
     } else if (fstype == "xfs") {
@@ -115,10 +127,7 @@ class ToolFormatter final : public Formatter {
       return base::fail(ErrorCode::kUnsupported, "grow '{}': a mounted {} file system cannot grow", node,
                         fstype);
     }
-    ASSIGN_OR_RETURN(const CommandOutcome outcome, run_tool(argv, fstype, {.deadline = deadline}));
-    if (outcome.exit_status == 0) return {};
-    return base::fail(code_of(outcome, ErrorCode::kIo), "grow '{}' with {}: {}", node, argv[0],
-                      words_of(outcome));
+    return grow_by(argv, node, fstype, {.deadline = deadline});
   }
 
   std::vector<std::string> supported() const override {
@@ -157,28 +166,43 @@ class ToolFormatter final : public Formatter {
                                        fmt::format("install the tools of {} on this host", fstype)));
   }
 
+  static Result<void> grow_by(const std::vector<std::string>& argv, const std::string& node,
+                              std::string_view fstype, const base::CommandOptions& options) {
+    ASSIGN_OR_RETURN(const CommandOutcome outcome, run_tool(argv, fstype, options));
+    if (outcome.exit_status == 0) return {};
+    return base::fail(code_of(outcome, ErrorCode::kIo), "grow '{}' with {}: {}", node, argv[0],
+                      words_of(outcome));
+  }
+
+  // resize2fs wants a whole check (-f) of what is not mounted, just before.
+  static Result<void> grow_unmounted_ext(const std::string& node, base::Deadline deadline) {
+    ASSIGN_OR_RETURN(UniqueFd fd, base::open_file(node, O_RDONLY));
+    RETURN_IF_ERROR(lock_disk(fd, node, LockKind::kExclusive, deadline));
+    const base::CommandOptions options = {.deadline = deadline, .inherited_fd = fd.get()};
+    RETURN_IF_ERROR(run_e2fsck({"e2fsck", "-f", "-p", node}, node, options));
+    return grow_by({"resize2fs", node}, node, "ext4", options);
+  }
+
   static std::unexpected<base::Error> bad(const std::string& node, const std::string& tool,
                                           const CommandOutcome& outcome, const std::string& by_hand) {
     return std::unexpected(
-        base::Error(code_of(outcome, ErrorCode::kCorrupt),
+        base::Error(code_of_exclusive(outcome, ErrorCode::kCorrupt),
                     fmt::format("check '{}' with {}: {}", node, tool, words_of(outcome)),
                     fmt::format("copy the disk if its data matters, then run '{}' by hand", by_hand)));
   }
 
   // e2fsck(8): 0 no errors, 1 corrected, 2 corrected and a reboot is due (of a root file system), 4 and up:
   // not mended.
-  static Result<void> check_ext(const std::string& node, const UniqueFd& lock, base::Deadline deadline) {
+  static Result<void> run_e2fsck(const std::vector<std::string>& argv, const std::string& node,
+                                 const base::CommandOptions& options) {
     constexpr int kLastGoodStatus = 3;
-    ASSIGN_OR_RETURN(
-        const CommandOutcome outcome,
-        run_tool({"e2fsck", "-p", node}, "ext4", {.deadline = deadline, .inherited_fd = lock.get()}));
+    ASSIGN_OR_RETURN(const CommandOutcome outcome, run_tool(argv, "ext4", options));
     if (outcome.exit_status <= kLastGoodStatus) return {};
     return bad(node, "e2fsck", outcome, fmt::format("e2fsck {}", node));
   }
 
   // fsck.fat(8) says 1 both for what it mended and for what it could not, so that a second look decides.
-  static Result<void> check_vfat(const std::string& node, const UniqueFd& lock, base::Deadline deadline) {
-    const base::CommandOptions options = {.deadline = deadline, .inherited_fd = lock.get()};
+  static Result<void> check_vfat(const std::string& node, const base::CommandOptions& options) {
     ASSIGN_OR_RETURN(CommandOutcome outcome, run_tool({"fsck.vfat", "-a", "-w", node}, "vfat", options));
     if (outcome.exit_status == 1) {
       ASSIGN_OR_RETURN(outcome, run_tool({"fsck.vfat", "-n", node}, "vfat", options));

@@ -92,12 +92,10 @@ Result<Seen> describe_file_system(const Probe& probe, const UniqueFd& fd, const 
       .type = value_of(probe, "TYPE"), .uuid = value_of(probe, "UUID"), .label = value_of(probe, "LABEL")};
   if (fs.type == "btrfs") {
     ASSIGN_OR_RETURN(std::string bytes, read_at(fd, node, kBtrfsDeviceCountOffset, 1));
-    if (bytes != "\x01") return Foreign{fmt::format("btrfs that spans several disks")};
+    if (bytes != "\x01") return Foreign{"btrfs that spans several disks"};
   }
   ASSIGN_OR_RETURN(std::string head, read_at(fd, node, 0, kSuperblockHeadBytes));
-  const bool is_damaged = !value_of(probe, "SBBADCSUM").empty();
-  fs.needs_check = superblock_needs_check(fs.type, std::as_bytes(std::span(head))) ||
-                   (is_damaged && fs.type.starts_with("ext"));
+  fs.needs_check = superblock_needs_check(fs.type, std::as_bytes(std::span(head)));
   return fs;
 }
 

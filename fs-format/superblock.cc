@@ -1,5 +1,7 @@
 #include "fs-format/superblock.h"
 
+#include <boost/crc.hpp>
+
 namespace vdvs::fsformat {
 namespace {
 
@@ -11,14 +13,27 @@ std::uint32_t little_endian(std::span<const std::byte> bytes, std::size_t offset
 }
 
 // Kernel: Documentation/filesystems/ext4/super.rst.
+constexpr std::size_t kExtSuperblock = 1024;
+
+// libblkid compares the checksum of ext only since 2.39; Debian 12 has 2.38. crc32c without the final
+// inversion, over all that stands before it.
+bool has_bad_ext_checksum(std::span<const std::byte> head) {
+  constexpr std::uint32_t kMetadataChecksums = 0x400;
+  constexpr std::size_t kChecksum = 0x3FC;
+  if ((little_endian(head, kExtSuperblock + 0x64, 4) & kMetadataChecksums) == 0) return false;
+  boost::crc_optimal<32, 0x1EDC6F41, 0xFFFFFFFF, 0, true, true> crc;
+  crc.process_bytes(head.data() + kExtSuperblock, kChecksum);
+  return crc.checksum() != little_endian(head, kExtSuperblock + kChecksum, 4);
+}
+
 bool ext_needs_check(std::span<const std::byte> head) {
-  constexpr std::size_t kSuperblock = 1024;
   constexpr std::uint32_t kCleanState = 0x1;
   constexpr std::uint32_t kErrorState = 0x2;
   constexpr std::uint32_t kNeedsRecovery = 0x4;
-  const std::uint32_t state = little_endian(head, kSuperblock + 0x3A, 2);
-  const std::uint32_t incompatible = little_endian(head, kSuperblock + 0x60, 4);
-  return (state & kCleanState) == 0 || (state & kErrorState) != 0 || (incompatible & kNeedsRecovery) != 0;
+  const std::uint32_t state = little_endian(head, kExtSuperblock + 0x3A, 2);
+  const std::uint32_t incompatible = little_endian(head, kExtSuperblock + 0x60, 4);
+  return (state & kCleanState) == 0 || (state & kErrorState) != 0 || (incompatible & kNeedsRecovery) != 0 ||
+         has_bad_ext_checksum(head);
 }
 
 // Microsoft's FAT specification, and the kernel's include/uapi/linux/msdos_fs.h (struct fat_boot_sector,

@@ -11,7 +11,8 @@ namespace vdvs::fsformat {
 /// Enough of a disk's beginning for ext and vfat.
 inline constexpr std::size_t kSuperblockHeadBytes = 4096;
 
-/// True where the file system was not unmounted cleanly, has a journal to be replayed, or recorded errors, and its kind relies on a
+/// True where the file system was not unmounted cleanly, has a journal to be replayed, recorded
+/// errors or a bad checksum, and its kind relies on a
 /// checker to mend that: the ext family and vfat. Others (xfs, btrfs) recover when they are mounted: false. Too few bytes: true.
 bool superblock_needs_check(std::string_view type, std::span<const std::byte> head);
 

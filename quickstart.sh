@@ -22,12 +22,13 @@ say() { printf '\n%s== %s%s\n' "$bold" "$*" "$plain"; }
 die() { printf '\nquickstart: %s\n' "$*" >&2; exit 1; }
 docker() { /usr/bin/docker "$@"; }
 
-# Shows a command, runs it, and tells how long it took.
+# Shows a command, runs it, and tells how long it took: step TEXT COMMAND... With TEXT "refused: ..." the command must fail.
 step() {
-  local text=$1 from to; shift
+  local text=$1 from to expect=; shift
+  case "$text" in refused:*) expect=refused ;; esac
   printf '\n%s# %s%s\n$ %s\n' "$dim" "$text" "$plain" "$*"
   from=$(date +%s%N)
-  "$@" || die "this step failed: $*  (mountd's log: $data/mountd.log)"
+  $expect "$@" || die "this step failed: $*  (mountd's log: $data/mountd.log)"
   to=$(date +%s%N)
   printf '%s  took %d ms%s\n' "$dim" $(((to - from) / 1000000)) "$plain"
 }
@@ -143,7 +144,7 @@ session() {
   step "a container writes to it (the first use: hot-plug, detect, format, mount)" \
     docker run -d --name vdvs-writer -v "$volume:/data" "$image" sh -c 'echo "written by the first container" >/data/note; sync; exec sleep 3600'
   step "a second one shares it at the same time" docker run --rm --name vdvs-reader -v "$volume:/data" "$image" sh -c 'cat /data/note; df -h /data'
-  step "while a container uses it, removing it is refused" refused docker volume rm "$volume"
+  step "refused: removing it while a container uses it" docker volume rm "$volume"
   step "the container goes" docker rm -f vdvs-writer
   step "a third container reads the data back" docker run --rm -v "$volume:/data" "$image" cat /data/note
   step "now it can be removed" docker volume rm "$volume"

@@ -20,6 +20,7 @@
 #include "mountd/engine.h"
 #include "mountd/host_state.h"
 #include "mountd/plugin_server.h"
+#include "mountd/startup_gate.h"
 #include "mountd/volume_keeper.h"
 #include "mountd/volume_manager.h"
 
@@ -50,36 +51,64 @@ void exit_without_the_rest() {
   ::_exit(0);
 }
 
-Result<void> serve(const Config& config) {
-  // The sockets come first: from here on Docker is answered, whatever start-up takes.
-  ASSIGN_OR_RETURN(base::UniqueFd state_lock, lock_state(config.state_dir));
-  ASSIGN_OR_RETURN(auto listeners, open_listeners({config.plugin_dir, config.drivers, config.group}));
+/// All that serves volumes, once the control plane and the state are open.
+struct Service {
+  std::unique_ptr<esx::ControlPlane> control_plane;
+  std::unique_ptr<VolumeCatalogue> catalogue;
+  std::unique_ptr<MountHolders> holders;
+  std::unique_ptr<blockdev::DeviceWatcher> watcher = blockdev::make_udev_watcher();
+  std::unique_ptr<fsformat::Prober> prober = fsformat::make_blkid_prober();
+  std::unique_ptr<fsformat::Formatter> formatter = fsformat::make_tool_formatter();
+  std::unique_ptr<fsformat::Mounter> mounter = fsformat::make_kernel_mounter();
+  std::unique_ptr<Engine> engine;
+  std::unique_ptr<VolumeKeeper> keeper;
+  std::unique_ptr<VolumeManager> manager;
+};
+
+/// Blocks: it reads state and datastores.
+Result<std::unique_ptr<Service>> open_service(const Config& config, boost::asio::io_context& loop) {
+  auto service = std::make_unique<Service>();
   ASSIGN_OR_RETURN(std::string boot_id, read_boot_id());
-  ASSIGN_OR_RETURN(auto control_plane, make_control_plane(config));
-  ASSIGN_OR_RETURN(auto catalogue, VolumeCatalogue::open(config.state_dir + "/catalogue.log"));
-  ASSIGN_OR_RETURN(auto holders, MountHolders::open(config.run_dir, boot_id));
-
-  auto watcher = blockdev::make_udev_watcher();
-  auto prober = fsformat::make_blkid_prober();
-  auto formatter = fsformat::make_tool_formatter();
-  auto mounter = fsformat::make_kernel_mounter();
-  RETURN_IF_ERROR(mounter->share(config.mount_root));
-
-  boost::asio::io_context loop(1);
-  VolumeKeeper keeper(World{*control_plane, *watcher, *prober, *formatter, *mounter, config.mount_root}, *holders, *catalogue);
-  auto engine = config.docker_socket.empty() ? nullptr : make_docker_engine(config.docker_socket);
+  ASSIGN_OR_RETURN(service->control_plane, make_control_plane(config));
+  ASSIGN_OR_RETURN(service->catalogue, VolumeCatalogue::open(config.state_dir + "/catalogue.log"));
+  ASSIGN_OR_RETURN(service->holders, MountHolders::open(config.run_dir, boot_id));
+  RETURN_IF_ERROR(service->mounter->share(config.mount_root));
+  service->keeper = std::make_unique<VolumeKeeper>(World{*service->control_plane, *service->watcher, *service->prober,
+                                                         *service->formatter, *service->mounter, config.mount_root},
+                                                   *service->holders, *service->catalogue);
+  if (!config.docker_socket.empty()) service->engine = make_docker_engine(config.docker_socket);
   ManagerOptions options;
   options.main_driver = config.drivers.front();
   options.detach_linger = config.detach_linger;
   options.threads = config.threads;
-  auto manager = VolumeManager::make(loop, keeper, engine.get(), options);
-  auto server = make_plugin_server(loop, std::move(listeners), *manager);
+  service->manager = VolumeManager::make(loop, *service->keeper, service->engine.get(), options);
+  return service;
+}
+
+Result<void> serve(const Config& config) {
+  ASSIGN_OR_RETURN(base::UniqueFd state_lock, lock_state(config.state_dir));
+  // The sockets come first: from here on Docker is answered, whatever start-up takes.
+  ASSIGN_OR_RETURN(auto listeners, open_listeners({config.plugin_dir, config.drivers, config.group}));
+  boost::asio::io_context loop(1);
+  StartupGate gate;
+  Result<std::unique_ptr<Service>> service = nullptr;
   std::unique_ptr<EngineWatch> engine_watch;
-  boost::asio::post(loop, [&] {
-    manager->start();
-    if (!engine) return;
-    auto compare = [&manager] { manager->reconcile(); };
+  auto server = make_plugin_server(loop, std::move(listeners), gate);
+
+  auto begin = [&] {
+    if (!service) return loop.stop();
+    VolumeManager& manager = *(*service)->manager;
+    gate.open(manager);
+    manager.start();
+    log::info("serving", {{"version", VDVS_VERSION}, {"plugins", config.plugin_dir}, {"mounts", config.mount_root}});
+    if (config.docker_socket.empty()) return;
+    auto compare = [&manager] { manager.reconcile(); };
     engine_watch = make_engine_watch(loop, config.docker_socket, {compare, compare});
+  };
+  std::thread opener([&] {
+    ::pthread_setname_np(::pthread_self(), "open");
+    service = open_service(config, loop);
+    boost::asio::post(loop, begin);
   });
 
   std::thread drainer;
@@ -89,20 +118,23 @@ Result<void> serve(const Config& config) {
     log::info("stopping; mounts stay", {{"signal", signal}});
     server->stop();
     engine_watch.reset();
-    drainer = std::thread([&] {
-      ::pthread_setname_np(::pthread_self(), "drain");
-      manager->drain();
-      boost::asio::post(loop, [&] { loop.stop(); });
-    });
     auto timer = std::make_shared<boost::asio::steady_timer>(loop, kDrainTime);  // lives until it fires or the loop ends
     timer->async_wait([timer](const boost::system::error_code& late) {
       if (!late) exit_without_the_rest();
     });
+    drainer = std::thread([&] {
+      ::pthread_setname_np(::pthread_self(), "drain");
+      opener.join();
+      if (service) (*service)->manager->drain();
+      boost::asio::post(loop, [&] { loop.stop(); });
+    });
   });
 
-  log::info("serving", {{"version", VDVS_VERSION}, {"plugins", config.plugin_dir}, {"mounts", config.mount_root}});
   loop.run();
-  drainer.join();
+  if (drainer.joinable()) drainer.join();
+  if (opener.joinable()) opener.join();
+  engine_watch.reset();
+  if (!service) return std::unexpected(std::move(service).error());
   return {};
 }
 

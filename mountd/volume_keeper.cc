@@ -96,10 +96,7 @@ Result<void> VolumeKeeper::create(const esx::VolumeName& name, const esx::Option
   if (!end && end.error().code() == ErrorCode::kExists) end = walk_to(Goal::kPresent, name);  // another host was quicker
   if (!end) return std::unexpected(std::move(end).error());
   if (end->info && !end->has_created) {
-    esx::OptionMap stored = end->info->options;
-    constexpr std::uint64_t kMiB = 1024 * 1024;
-    if (end->info->size_bytes % kMiB == 0) stored["size"] = fmt::format("{}mb", end->info->size_bytes / kMiB);
-    if (auto unlike = esx::differences(stored, options); !unlike.empty()) {
+    if (auto unlike = esx::differences(end->info->options, options); !unlike.empty()) {
       return std::unexpected(base::Error(ErrorCode::kExists,
                                          fmt::format("create '{}': the volume already exists and is not as you asked: {}",
                                                      name.text(), fmt::join(unlike, "; ")),
@@ -127,10 +124,14 @@ Result<void> VolumeKeeper::format_now(const esx::VolumeName& name, bool has_crea
   return std::unexpected(std::move(formatted).error());
 }
 
-Result<void> VolumeKeeper::remove(const esx::VolumeName& name) {
+Result<void> VolumeKeeper::remove(const esx::VolumeName& name, const std::vector<ContainerMount>& running) {
   const std::string qualified = qualify(name);
   auto end = walk_to(Goal::kRemoved, name);
-  if (!end) return std::unexpected(std::move(end).error());
+  if (!end) {
+    const auto containers = containers_of(qualified, running);
+    if (end.error().code() != ErrorCode::kInUse || containers.empty()) return std::unexpected(std::move(end).error());
+    return std::unexpected(std::move(end).error().with_remedy(fmt::format("stop {} first", fmt::join(containers, ", "))));
+  }
   if (auto erased = catalogue_.erase(qualified); !erased) {
     log::warn("catalogue is not written", {{"volume", qualified}, {"cause", erased.error().text()}});
   }
@@ -220,19 +221,22 @@ Result<void> VolumeKeeper::recover(const esx::VolumeName& name, bool has_engine)
   return outcome;
 }
 
-int VolumeKeeper::running_mounts_of(const std::string& qualified, const std::vector<ContainerMount>& running) const {
+std::vector<std::string> VolumeKeeper::containers_of(const std::string& qualified,
+                                                     const std::vector<ContainerMount>& running) const {
   const std::string target = mount_point_of(world_, qualified);
   const std::string shown = display_name(qualified);
-  return static_cast<int>(std::ranges::count_if(running, [&](const ContainerMount& mount) {
+  std::vector<std::string> names;
+  for (const ContainerMount& mount : running) {
     const bool is_same_place = mount.source == target || mount.source == target + "/";
-    return is_same_place || mount.volume == qualified || mount.volume == shown;
-  }));
+    if (is_same_place || mount.volume == qualified || mount.volume == shown) names.push_back(mount.container);
+  }
+  return names;
 }
 
 Result<VolumeKeeper::Reconciled> VolumeKeeper::reconcile(const esx::VolumeName& name,
                                                          const std::vector<ContainerMount>& running) {
   const std::string qualified = qualify(name);
-  const int in_use = running_mounts_of(qualified, running);
+  const std::size_t in_use = containers_of(qualified, running).size();
   Reconciled outcome;
   if (in_use == 0) {
     for (const Holder& holder : holders_.of(qualified)) {
@@ -247,7 +251,7 @@ Result<VolumeKeeper::Reconciled> VolumeKeeper::reconcile(const esx::VolumeName& 
       RETURN_IF_ERROR(holders_.drop_all_of(qualified, holder.id));
     }
   } else if (holders_.total(qualified) == 0) {
-    for (int i = 0; i < in_use; ++i) RETURN_IF_ERROR(holders_.add(qualified, "recovered:engine", {}));
+    for (std::size_t i = 0; i < in_use; ++i) RETURN_IF_ERROR(holders_.add(qualified, "recovered:engine", {}));
     log::info("holders found again", {{"volume", qualified}, {"count", in_use}});
   }
   outcome.holders_left = holders_.total(qualified);

@@ -44,7 +44,8 @@ class VolumeKeeper {
   /// unknown volume, are success: older engines send such.
   base::Result<int> unmount(const esx::VolumeName& name, const std::string& id);
 
-  base::Result<void> remove(const esx::VolumeName& name);
+  /// `running`: what the engine says, to name the containers that hold the volume where it is refused; may be empty.
+  base::Result<void> remove(const esx::VolumeName& name, const std::vector<ContainerMount>& running = {});
 
   /// Unmounts and detaches what no container holds; otherwise does nothing.
   base::Result<void> settle(const esx::VolumeName& name);
@@ -88,7 +89,8 @@ class VolumeKeeper {
   void remember(const esx::VolumeInfo& info, const std::string& driver = {});
   std::string display_name(const std::string& qualified) const;
   VolumeList views_of(const std::vector<std::string>& names, const std::string& driver, const std::string& main_driver) const;
-  int running_mounts_of(const std::string& qualified, const std::vector<ContainerMount>& running) const;
+  /// The names of the containers that have the volume mounted, one for each mount.
+  std::vector<std::string> containers_of(const std::string& qualified, const std::vector<ContainerMount>& running) const;
 
   World world_;
   MountHolders& holders_;

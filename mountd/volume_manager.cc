@@ -82,7 +82,8 @@ class Manager : public VolumeManager {
   PluginReply run_query(const PluginRequest& request);
   PluginReply mount(const PluginRequest& request, const esx::VolumeName& name, Answer& answer, bool& is_given);
   PluginReply unmount(const PluginRequest& request, const esx::VolumeName& name);
-  PluginReply remembered(const PluginRequest& request, const std::string& why);
+  /// `is_there`: the volume exists, in whatever state, though nothing is remembered of it.
+  PluginReply remembered(const PluginRequest& request, const std::string& why, bool is_there = false);
 
   /// Settles the volume after a while, and again with growing pauses while that fails. Thread: any.
   void settle_in(const esx::VolumeName& name, std::chrono::milliseconds time, std::chrono::milliseconds retry = kFirstRetry);
@@ -106,6 +107,11 @@ class Manager : public VolumeManager {
 
 // One strand for all the datastores of a short name: "db" and "db@ds1" may be one volume, and this needs no look-up.
 std::string strand_of(const esx::VolumeName& name) { return name.volume(); }
+
+// Whether an error of the control plane is its word on the volume (it is damaged, it is not to be read), not its silence.
+bool has_answered(ErrorCode code) {
+  return code != ErrorCode::kUnavailable && code != ErrorCode::kTimeout && code != ErrorCode::kIo;
+}
 
 // ---- requests ----
 
@@ -171,13 +177,15 @@ PluginReply Manager::run_change(const PluginRequest& request, const esx::VolumeN
       return Done{};
     }
     case Method::kRemove: {
-      // The engine's word may free a volume whose Unmount was lost.
+      // The engine's word may free a volume whose Unmount was lost, or name those that hold it.
+      std::vector<ContainerMount> running;
       if (engine_ != nullptr && keeper_.holders().total(keeper_.qualify(name)) > 0) {
-        if (auto running = engine_->running_mounts(base::deadline_in(kEngineTime))) {
-          RETURN_IF_ERROR(keeper_.reconcile(name, *running));
+        if (auto asked = engine_->running_mounts(base::deadline_in(kEngineTime))) {
+          running = std::move(*asked);
+          RETURN_IF_ERROR(keeper_.reconcile(name, running));
         }
       }
-      RETURN_IF_ERROR(keeper_.remove(name));
+      RETURN_IF_ERROR(keeper_.remove(name, running));
       return Done{};
     }
     case Method::kMount: return mount(request, name, answer, is_given);
@@ -244,18 +252,19 @@ PluginReply Manager::run_query(const PluginRequest& request) {
   auto view = keeper_.get(*name);
   if (!view && view.error().code() != ErrorCode::kNotFound && view.error().code() != ErrorCode::kInvalid) {
     log::warn("answered from memory", {{"volume", request.name}, {"cause", view.error().text()}});
-    return remembered(request, view.error().text());
+    return remembered(request, view.error().text(), has_answered(view.error().code()));
   }
   if (!view) return std::unexpected(std::move(view).error());
   if (request.method == Method::kPath) return MountPoint{view->mount_point};
   return std::move(*view);
 }
 
-PluginReply Manager::remembered(const PluginRequest& request, const std::string& why) {
+PluginReply Manager::remembered(const PluginRequest& request, const std::string& why, bool is_there) {
   if (request.method == Method::kList) return keeper_.remembered_list(request.driver, options_.main_driver);
   auto name = esx::VolumeName::parse(request.name);
   if (!name) return std::unexpected(std::move(name).error());
   auto view = keeper_.remembered(*name, why);
+  if (!view && is_there) view = VolumeView{.name = request.name, .mount_point = {}, .created_at = {}, .status = {{"backend", why}}};
   // Never heard of it, and cannot ask: any error would say "no such volume" to Docker, which then forgets its own record.
   if (!view) return NoAnswer{};
   if (request.method == Method::kPath) return MountPoint{view->mount_point};

@@ -107,6 +107,7 @@ class FakeControlPlane : public esx::ControlPlane {
     if (disk == nullptr) return base::fail(base::ErrorCode::kNotFound, "Volume {} not found", name.volume());
     esx::VolumeInfo info{.name = name.on("ds"), .disk_uuid = disk->uuid, .size_bytes = 1 << 30, .options = disk->options,
                          .init = disk->init, .fs_uuid = disk->fs_uuid};
+    info.options.emplace("size", "1gb");
     if (disk->place == FakeDisk::kElsewhere) info.holder = esx::DiskHolder{"id-2", "web-2", "2026-01-01T10:41:00Z", ""};
     if (disk->place == FakeDisk::kHere) {
       info.holder = esx::DiskHolder{"id-1", "web-1", "", ""};

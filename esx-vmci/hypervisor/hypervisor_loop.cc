@@ -25,6 +25,7 @@
 #include <charconv>
 #include <cstring>
 #include <memory>
+#include <optional>
 
 #include "base/deadline.h"
 #include "base/fd.h"
@@ -127,7 +128,8 @@ Result<std::optional<Attachment>> match(const BoundLoop& loop, const struct stat
   return Attachment{path, owner_of(*info), "loop device " + loop.node(), std::move(address)};
 }
 
-/// Tells when somebody closes the file: a loop device that goes away does.
+/// Tells when somebody closes the file: a loop device that goes away does. Made only where there is something to
+/// wait for: closing an inotify descriptor takes the kernel some 20 ms (fsnotify waits for a grace period).
 class CloseWatch {
  public:
   explicit CloseWatch(const std::string& path) : fd_(::inotify_init1(IN_CLOEXEC | IN_NONBLOCK)) {
@@ -179,7 +181,7 @@ Result<UniqueFd> open_locked(const Disk& disk) {
     return fail(ErrorCode::kCorrupt, "'{}' is short ({} bytes of {})", disk.extent_path, info.st_size,
                 disk.size_bytes);
   }
-  const CloseWatch watch(disk.extent_path);
+  std::optional<CloseWatch> watch;
   const Deadline deadline = base::deadline_in(kLockReleaseWait);
   while (::flock(extent.get(), LOCK_EX | LOCK_NB) != 0) {
     if (errno == EBADF && access == O_RDONLY) {  // NFS grants exclusive locks to writers only
@@ -189,7 +191,11 @@ Result<UniqueFd> open_locked(const Disk& disk) {
     if (errno == EINTR) continue;
     if (errno != EWOULDBLOCK) return fail_errno(errno, "lock '{}'", disk.extent_path);
     // A device that is just being cleared gives its lock up a moment after it is gone from sight.
-    if (watch.wait(deadline)) continue;
+    if (!watch) {
+      watch.emplace(disk.extent_path);  // and look again: it may have gone before the watch was there
+      continue;
+    }
+    if (watch->wait(deadline)) continue;
     return fail(ErrorCode::kBusyElsewhere, "'{}' is locked by another host or process", disk.extent_path);
   }
   return extent;
@@ -261,7 +267,6 @@ Result<base::DiskAddress> LoopHypervisor::attach(const Vm& vm, const Disk& disk)
 }
 
 Result<void> LoopHypervisor::detach(const Vm& vm, const Disk& disk) {
-  const CloseWatch watch(disk.extent_path);
   ASSIGN_OR_RETURN(const auto found, find_loop(disk, false));
   if (!found || !is_owned_by(*found, vm)) return {};
   const LoopAddress& address = std::get<LoopAddress>(found->address);
@@ -280,11 +285,16 @@ Result<void> LoopHypervisor::detach(const Vm& vm, const Disk& disk) {
       return fail_errno(errno, "clear '{}'", address.node);
   }
   // The kernel clears the device when its last opener closes it. Mostly that was us, just now.
+  std::optional<CloseWatch> watch;
   const Deadline deadline = base::deadline_in(kReleaseWait);
   for (;;) {
     ASSIGN_OR_RETURN(const auto rest, find_loop(disk, false));
     if (!rest || rest->address != found->address) return {};
-    if (watch.wait(deadline)) continue;
+    if (!watch) {
+      watch.emplace(disk.extent_path);
+      continue;
+    }
+    if (watch->wait(deadline)) continue;
     RETURN_IF_ERROR(keep(*rest));
     return fail(ErrorCode::kInUse, "'{}' is open in some process", address.node);
   }

@@ -27,7 +27,7 @@ enum class EventAction {
 
 struct BlockEvent {
   EventAction action = EventAction::kOther;
-  std::string name;  ///< "loop3", "sdb": DEVNAME without "/dev/".
+  std::string name{};  ///< "loop3", "sdb": DEVNAME without "/dev/".
   dev_t number = 0;
   std::uint64_t diskseq = 0;  ///< 0: not said (kernels before 5.15).
   bool is_partition = false;

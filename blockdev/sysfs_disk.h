@@ -17,8 +17,8 @@ namespace vdvs::blockdev {
 
 /// What one look for an address found.
 struct Sighting {
-  std::optional<Device> device;  ///< The disk that was sought; nullopt: not there, or not yet.
-  std::string seen;              ///< Without a device: what is there instead, in words, for the error.
+  std::optional<Device> device{};  ///< The disk that was sought; nullopt: not there, or not yet.
+  std::string seen{};              ///< Without a device: what is there instead, in words, for the error.
   bool is_conflict =
       false;  ///< Another disk stands where this one should be: waiting may help, using it never.
 };

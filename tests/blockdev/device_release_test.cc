@@ -27,7 +27,7 @@ using testing::Not;
 constexpr seconds kGenerous{60};
 
 void run(const std::vector<std::string>& argv) {
-  const auto outcome = base::run_command(argv, {.deadline = deadline_in(kGenerous)});
+  const auto outcome = base::run_command(argv, {.deadline = deadline_in(kGenerous), .on_output = {}});
   ASSERT_TRUE(outcome) << outcome.error().text();
   ASSERT_EQ(outcome->exit_status, 0) << argv[0] << ": " << outcome->output;
 }

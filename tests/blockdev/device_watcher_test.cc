@@ -343,7 +343,7 @@ class ScsiWatcherTest : public testing::Test {
 
 TEST_F(ScsiWatcherTest, DoesNotGiveADeviceThatHasNoNodeYet) {
   tree_.add_disk(disk("abc"));
-  const ScsiAddress address{.pci_bus = "15.0", .unit = 1};
+  const ScsiAddress address{.disk_uuid = {}, .pci_slot = {}, .pci_bus = "15.0", .unit = 1};
   auto watch = watcher_->arm();
   ASSERT_TRUE(watch);
   const auto early = (*watch)->wait_for(address, deadline_in(std::chrono::milliseconds(10)));
@@ -358,7 +358,8 @@ TEST_F(ScsiWatcherTest, DoesNotGiveADeviceThatHasNoNodeYet) {
 TEST_F(ScsiWatcherTest, NeverGivesTheWrongDiskInTheRightPlace) {
   tree_.add_disk(disk("6000c2900000000000000000000000ff"));
   make_node(disk(""));
-  const ScsiAddress address{.disk_uuid = "6000c29e3f2a4b5c6d7e8f9001122334", .pci_bus = "15.0", .unit = 1};
+  const ScsiAddress address{
+      .disk_uuid = "6000c29e3f2a4b5c6d7e8f9001122334", .pci_slot = {}, .pci_bus = "15.0", .unit = 1};
   const auto found = watcher_->find(address);
   ASSERT_FALSE(found);
   EXPECT_EQ(found.error().code(), ErrorCode::kBusyElsewhere);

@@ -47,7 +47,7 @@ inline void make_disk_file(const std::string& path, off_t size_bytes = 16 * 1024
 inline base::LoopAddress address_of_file(const std::string& path) {
   struct stat status{};
   EXPECT_EQ(::stat(path.c_str(), &status), 0) << path;
-  return {.file_device = status.st_dev, .file_inode = status.st_ino};
+  return {.node = {}, .file_device = status.st_dev, .file_inode = status.st_ino};
 }
 
 class LoopNode {

@@ -19,6 +19,19 @@ using testing::HasSubstr;
 constexpr const char* kUuid = "6000c29e3f2a4b5c6d7e8f9001122334";
 constexpr const char* kOther = "6000c2900000000000000000000000ff";
 
+ScsiAddress behind(const std::string& bus, unsigned unit) {
+  return {.disk_uuid = {}, .pci_slot = {}, .pci_bus = bus, .unit = unit};
+}
+ScsiAddress in_slot(unsigned slot, unsigned unit) {
+  return {.disk_uuid = {}, .pci_slot = slot, .pci_bus = {}, .unit = unit};
+}
+ScsiAddress by_uuid(const std::string& uuid) {
+  return {.disk_uuid = uuid, .pci_slot = {}, .pci_bus = {}, .unit = 0};
+}
+ScsiAddress both(const std::string& uuid, const std::string& bus, unsigned unit) {
+  return {.disk_uuid = uuid, .pci_slot = {}, .pci_bus = bus, .unit = unit};
+}
+
 /// The machine of the predecessor's examples: a PVSCSI controller in slot 160, behind bridge 15.0, with a
 /// disk at unit 1.
 class ScsiDiskTest : public testing::Test {
@@ -50,7 +63,7 @@ class ScsiDiskTest : public testing::Test {
 TEST_F(ScsiDiskTest, IsFoundByBridgeAndUnit) {
   tree_.add_disk(disk(0, "sda", 0));
   tree_.add_disk(disk(1, "sdb", 16));
-  const Sighting sighting = look({.pci_bus = "15.0", .unit = 1});
+  const Sighting sighting = look(behind("15.0", 1));
   EXPECT_EQ(sighting.device, (Device{.node = tree_.options().dev_root + "/sdb",
                                      .number = makedev(8, 16),
                                      .diskseq = 9,
@@ -60,24 +73,24 @@ TEST_F(ScsiDiskTest, IsFoundByBridgeAndUnit) {
 
 TEST_F(ScsiDiskTest, IsFoundBySlotWhereNoBridgeIsNamed) {
   tree_.add_disk(disk(1, "sdb", 16));
-  EXPECT_EQ(found_by({.pci_slot = 160, .unit = 1}), "sdb");
+  EXPECT_EQ(found_by(in_slot(160, 1)), "sdb");
 }
 
 TEST_F(ScsiDiskTest, IsFoundBySlotWhereTheBridgeLeadsNowhere) {
   tree_.add_disk(disk(1, "sdb", 16));
-  EXPECT_EQ(found_by({.pci_slot = 160, .pci_bus = "17.0", .unit = 1}), "sdb");
+  EXPECT_EQ(found_by({.disk_uuid = {}, .pci_slot = 160, .pci_bus = "17.0", .unit = 1}), "sdb");
 }
 
 TEST_F(ScsiDiskTest, IsFoundOnAControllerOnTheRootBus) {
   const std::string controller = tree_.add_root_controller("0000:00:10.0");
   tree_.add_disk({.controller = controller, .host = 0, .target = 2, .name = "sdc", .minor = 32});
-  EXPECT_EQ(found_by({.pci_bus = "10.0", .unit = 2}), "sdc");
+  EXPECT_EQ(found_by(behind("10.0", 2)), "sdc");
 }
 
 TEST_F(ScsiDiskTest, IsFoundBehindABridgeOfOneDigit) {
   const std::string controller = tree_.add_controller_behind("0000:00:05.1", "0000:0b");
   tree_.add_disk({.controller = controller, .host = 5, .target = 2, .name = "sdc", .minor = 32});
-  EXPECT_EQ(found_by({.pci_bus = "5.1", .unit = 2}), "sdc");
+  EXPECT_EQ(found_by(behind("5.1", 2)), "sdc");
 }
 
 TEST_F(ScsiDiskTest, IsFoundByItsSerialWhereverItSits) {
@@ -87,33 +100,33 @@ TEST_F(ScsiDiskTest, IsFoundByItsSerialWhereverItSits) {
   ours.serial = "6000C29e3f2a4b5c6d7e8f9001122334";
   tree_.add_disk(other);
   tree_.add_disk(ours);
-  EXPECT_EQ(found_by({.disk_uuid = kUuid}), "sdb");
+  EXPECT_EQ(found_by(by_uuid(kUuid)), "sdb");
 }
 
 TEST_F(ScsiDiskTest, IsFoundByItsNaaName) {
   auto ours = disk(5, "sdb", 16);
   ours.naa = kUuid;
   tree_.add_disk(ours);
-  EXPECT_EQ(found_by({.disk_uuid = "6000C29E-3f2a4b5c6d7e8f9001122334"}), "sdb");
+  EXPECT_EQ(found_by(by_uuid("6000C29E-3f2a4b5c6d7e8f9001122334")), "sdb");
 }
 
 TEST_F(ScsiDiskTest, IsFoundByPlaceWhereTheVirtualMachineHidesUuids) {
   tree_.add_disk(disk(1, "sdb", 16));
-  EXPECT_EQ(found_by({.disk_uuid = kUuid, .pci_bus = "15.0", .unit = 1}), "sdb");
+  EXPECT_EQ(found_by(both(kUuid, "15.0", 1)), "sdb");
 }
 
 TEST_F(ScsiDiskTest, IsFoundByUuidWhereItsPlaceCannotBeTold) {
   auto ours = disk(1, "sdb", 16);
   ours.serial = kUuid;
   tree_.add_disk(ours);
-  EXPECT_EQ(found_by({.disk_uuid = kUuid, .pci_slot = 999, .unit = 1}), "sdb");
+  EXPECT_EQ(found_by({.disk_uuid = kUuid, .pci_slot = 999, .pci_bus = {}, .unit = 1}), "sdb");
 }
 
 TEST_F(ScsiDiskTest, IsNeverAnotherDiskInTheRightPlace) {
   auto other = disk(1, "sdb", 16);
   other.serial = kOther;
   tree_.add_disk(other);
-  EXPECT_EQ(found_by({.disk_uuid = kUuid, .pci_bus = "15.0", .unit = 1}),
+  EXPECT_EQ(found_by(both(kUuid, "15.0", 1)),
             std::string("conflict: another disk is in its place: sdb at 2:0:1:0 is ") + kOther);
 }
 
@@ -122,7 +135,7 @@ TEST_F(ScsiDiskTest, IsNeverTheRightUuidInAnotherPlace) {
   ours.serial = kUuid;
   tree_.add_disk(ours);
   tree_.add_disk(disk(1, "sdc", 32));
-  EXPECT_THAT(found_by({.disk_uuid = kUuid, .pci_bus = "15.0", .unit = 1}),
+  EXPECT_THAT(found_by(both(kUuid, "15.0", 1)),
               HasSubstr("conflict: a disk of this uuid is in another place: sdb at 2:0:3:0"));
 }
 
@@ -131,8 +144,7 @@ TEST_F(ScsiDiskTest, IsNeverGuessedAmongTwoOfTheSameUuid) {
   one.serial = two.serial = kUuid;
   tree_.add_disk(one);
   tree_.add_disk(two);
-  EXPECT_THAT(found_by({.disk_uuid = kUuid}),
-              HasSubstr("conflict: several disks say they are this one: sdb"));
+  EXPECT_THAT(found_by(by_uuid(kUuid)), HasSubstr("conflict: several disks say they are this one: sdb"));
 }
 
 TEST_F(ScsiDiskTest, IsNotAnotherLogicalUnitOrChannelOfItsTarget) {
@@ -141,39 +153,39 @@ TEST_F(ScsiDiskTest, IsNotAnotherLogicalUnitOrChannelOfItsTarget) {
   other_channel.channel = 1;
   tree_.add_disk(other_lun);
   tree_.add_disk(other_channel);
-  EXPECT_THAT(found_by({.pci_bus = "15.0", .unit = 1}), HasSubstr("nothing: sdb at 2:0:1:1"));
+  EXPECT_THAT(found_by(behind("15.0", 1)), HasSubstr("nothing: sdb at 2:0:1:1"));
 }
 
 TEST_F(ScsiDiskTest, IsNotADiskOnAControllerFurtherDown) {
   const std::string nested = controller_ + "/0000:04:00.0";
   tree_.make_folder(nested);
   tree_.add_disk({.controller = nested, .target = 1, .name = "sdb", .minor = 16});
-  EXPECT_THAT(found_by({.pci_bus = "15.0", .unit = 1}), HasSubstr("nothing"));
+  EXPECT_THAT(found_by(behind("15.0", 1)), HasSubstr("nothing"));
 }
 
 TEST_F(ScsiDiskTest, IsNotThereYetWhileItHasNoSize) {
   auto ours = disk(1, "sdb", 16);
   ours.sectors = 0;
   tree_.add_disk(ours);
-  EXPECT_EQ(found_by({.pci_bus = "15.0", .unit = 1}), "nothing: sdb is not ready (it has no size)");
+  EXPECT_EQ(found_by(behind("15.0", 1)), "nothing: sdb is not ready (it has no size)");
 }
 
 TEST_F(ScsiDiskTest, SaysWhatIsThereInstead) {
-  EXPECT_EQ(found_by({.pci_bus = "15.0", .unit = 1}), "nothing: no SCSI disk is there");
-  EXPECT_EQ(found_by({.pci_bus = "1f.0", .unit = 1}), "nothing: no such controller; no SCSI disk is there");
+  EXPECT_EQ(found_by(behind("15.0", 1)), "nothing: no SCSI disk is there");
+  EXPECT_EQ(found_by(behind("1f.0", 1)), "nothing: no such controller; no SCSI disk is there");
   tree_.add_disk(disk(4, "sdb", 16));
-  EXPECT_EQ(found_by({.pci_bus = "15.0", .unit = 1}), "nothing: sdb at 2:0:4:0 without a serial");
+  EXPECT_EQ(found_by(behind("15.0", 1)), "nothing: sdb at 2:0:4:0 without a serial");
 }
 
 TEST_F(ScsiDiskTest, NeedsAnIdentity) {
-  const auto sighting = look_for_scsi(tree_.options(), ScsiAddress{.unit = 1});
+  const auto sighting = look_for_scsi(tree_.options(), behind("", 1));
   ASSERT_FALSE(sighting);
   EXPECT_EQ(sighting.error().code(), ErrorCode::kInvalid);
 }
 
 TEST_F(ScsiDiskTest, RefusesABusAddressThatIsNone) {
   for (const char* bus : {"15", "15.", ".0", "20.0", "15.8", "x.0", "15.0.0", "../..", "-1.0", "15 .0"}) {
-    const auto sighting = look_for_scsi(tree_.options(), ScsiAddress{.pci_bus = bus, .unit = 1});
+    const auto sighting = look_for_scsi(tree_.options(), behind(bus, 1));
     ASSERT_FALSE(sighting) << bus;
     EXPECT_EQ(sighting.error().code(), ErrorCode::kInvalid);
     EXPECT_THAT(sighting.error().message(), HasSubstr(std::string("'") + bus + "' is no bus address"));
@@ -204,7 +216,7 @@ class RandomMachine {
   std::string draw_uuid() { return fmt::format("6000c29{:025x}", draw(4)); }
 
   ScsiAddress draw_address() {
-    ScsiAddress address{.unit = draw(4)};
+    ScsiAddress address = behind("", draw(4));
     if (draw(3) != 0) address.disk_uuid = draw_uuid();
     if (draw(3) != 0 || address.disk_uuid.empty()) address.pci_bus = bridges_[draw(3)].first;
     return address;

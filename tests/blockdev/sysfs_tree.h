@@ -16,7 +16,7 @@
 namespace vdvs::blockdev {
 
 struct FakeScsiDisk {
-  std::string controller;  ///< What add_controller returned.
+  std::string controller{};  ///< What add_controller returned.
   unsigned host = 2;
   unsigned channel = 0;
   unsigned target = 0;
@@ -25,8 +25,8 @@ struct FakeScsiDisk {
   unsigned minor = 0;
   std::uint64_t diskseq = 9;
   std::uint64_t sectors = 2048;
-  std::string serial;  ///< Page 0x80; empty: no such page.
-  std::string naa;     ///< 32 hex digits for page 0x83 and wwid; empty: none.
+  std::string serial{};  ///< Page 0x80; empty: no such page.
+  std::string naa{};     ///< 32 hex digits for page 0x83 and wwid; empty: none.
 };
 
 class SysfsTree {

@@ -17,6 +17,7 @@
 #include "base/log.h"
 #include "esx-vmci/service/embedded.h"
 #include "mountd/config.h"
+#include "mountd/datastore_memory.h"
 #include "mountd/engine.h"
 #include "mountd/host_state.h"
 #include "mountd/plugin_server.h"
@@ -42,7 +43,11 @@ Result<std::unique_ptr<esx::ControlPlane>> make_control_plane(const Config& conf
   }
   ASSIGN_OR_RETURN(options.vm.uuid, load_host_id(config.state_dir));
   options.vm.name = config.host_name.empty() ? system_host_name() : config.host_name;
-  return esx::make_embedded_control_plane(std::move(options), esx::make_loop_hypervisor());
+  const auto folders = options.datastores;
+  RETURN_IF_ERROR(verify_datastores(config.state_dir, folders));
+  ASSIGN_OR_RETURN(auto control_plane, esx::make_embedded_control_plane(std::move(options), esx::make_loop_hypervisor()));
+  RETURN_IF_ERROR(remember_datastores(config.state_dir, folders));
+  return control_plane;
 }
 
 /// Ends the process when the drain takes too long: what is left undone is found at the next start.

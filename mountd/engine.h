@@ -6,6 +6,7 @@
 #include <functional>
 #include <map>
 #include <memory>
+#include <optional>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -32,9 +33,10 @@ class Engine {
 
 /// Called on the loop's thread.
 struct EngineEvents {
-  std::function<void()>
-      on_connected;  ///< The engine answers, for the first time or again: it may have lost Unmounts.
-  std::function<void()> on_container_end;  ///< A container has died.
+  /// The engine answers, for the first time or again: it may have lost Unmounts.
+  std::function<void()> on_connected;
+  /// A container has died, and running_mounts() no longer shows it (unless it is being restarted).
+  std::function<void()> on_container_end;
 };
 
 /// Tells when it is time to compare our counts with the engine's containers: holds one /events request open.
@@ -49,6 +51,9 @@ class EngineWatch {
 /// telling our drivers from others is the caller's. Pure. Errors: kInvalid where it is not that reply: half a
 /// list would be worse than none.
 base::Result<std::vector<ContainerMount>> decode_container_list(std::string_view json);
+
+/// The container's id in one line of `GET /events`. Pure. nullopt where it is no event of a container.
+std::optional<std::string> decode_container_event(std::string_view line);
 
 std::unique_ptr<Engine> make_docker_engine(std::string socket_path);
 std::unique_ptr<EngineWatch> make_engine_watch(boost::asio::io_context& loop, std::string socket_path,

@@ -2,11 +2,16 @@
 //
 // Two requests matter. `GET /containers/json` with a filter by state is the truth about which containers use
 // a volume. `GET /events` never ends: the engine sends its head at once and then one JSON line for each
-// container that dies; when that connection ends, the engine has gone. Nothing is read from the events but
-// that there was one, since whoever is told asks for the list again anyway.
+// container that dies; when that connection ends, the engine has gone.
+//
+// The engine says `die` while it still has the container's lock: it then sends our Unmounts, and only after
+// them corrects its list (moby, daemon/monitor.go, handleContainerExit). Whoever asks for the list at once
+// sees the dead container running. So each event is followed by `GET /containers/<id>/json`, which takes that
+// lock: its answer, whatever it is, comes after the correction.
 //
 // Paths carry no API version: each engine takes them as the version it knows best, and what is read here has
 // been there since 1.24.
+#include <algorithm>
 #include <array>
 #include <boost/asio/local/stream_protocol.hpp>
 #include <boost/asio/post.hpp>
@@ -18,8 +23,11 @@
 #include <boost/beast/http/parser.hpp>
 #include <boost/beast/http/read.hpp>
 #include <boost/beast/http/write.hpp>
+#include <cctype>
 #include <cstdint>
+#include <deque>
 #include <optional>
+#include <set>
 #include <string_view>
 #include <utility>
 
@@ -49,6 +57,15 @@ constexpr std::string_view kRunningContainers =
 constexpr std::string_view kContainerEnds =
     "/events?filters=%7B%22type%22%3A%5B%22container%22%5D%2C%22event%22%3A%5B%22die%22%5D%7D";
 constexpr std::string_view kVolumes = "/volumes";
+
+/// One event: its labels are what may be long.
+constexpr std::size_t kMaxEventBytes = 256 * 1024;
+constexpr std::size_t kMaxContainerIdBytes = 128;
+/// How many containers that have died are asked about side by side; the others wait, up to kMaxEndsWaiting.
+constexpr std::size_t kMaxEndsAsked = 8;
+constexpr std::size_t kMaxEndsWaiting = 4096;
+/// The engine gives our Unmount 60 s.
+constexpr std::chrono::milliseconds kEndTime{90'000};
 
 constexpr std::chrono::milliseconds kFirstPause{200};
 constexpr std::chrono::milliseconds kLongestPause{30'000};
@@ -253,6 +270,7 @@ class WatchLoop : public std::enable_shared_from_this<WatchLoop> {
     volumes_timer_.cancel();
     if (request_) request_->close();
     if (volumes_) volumes_->close();
+    for (const auto& asked : ends_asked_) asked->close();
   }
 
  private:
@@ -276,6 +294,9 @@ class WatchLoop : public std::enable_shared_from_this<WatchLoop> {
     if (std::exchange(is_up_, false) && base::Clock::now() - up_since_ >= kShortLife) pause_ = kFirstPause;
     request_->close();
     if (volumes_) volumes_->close();
+    for (const auto& asked : ends_asked_) asked->close();
+    event_text_.clear();
+    ends_waiting_.clear();  // the next on_connected covers them
     volumes_timer_.cancel();
     pause_timer_.expires_after(pause_);
     pause_ = std::min(pause_ * 2, kLongestPause);
@@ -291,11 +312,44 @@ class WatchLoop : public std::enable_shared_from_this<WatchLoop> {
       if (piece->empty()) {
         return self->on_down(base::Error(ErrorCode::kUnavailable, "the engine has ended the connection"));
       }
-      bool has_event =
-          piece->find('\n') != std::string_view::npos;  // before the next read, which reuses the buffer
-      self->read_events();
-      if (has_event && self->events_.on_container_end) self->events_.on_container_end();
+      self->event_text_.append(*piece);
+      if (self->take_events()) self->read_events();
     });
+  }
+
+  /// False where the engine is given up.
+  bool take_events() {
+    std::size_t begin = 0;
+    for (std::size_t end; (end = event_text_.find('\n', begin)) != std::string::npos; begin = end + 1) {
+      auto id = decode_container_event(std::string_view(event_text_).substr(begin, end - begin));
+      if (id && ends_waiting_.size() < kMaxEndsWaiting) ends_waiting_.push_back(std::move(*id));
+    }
+    event_text_.erase(0, begin);
+    if (event_text_.size() > kMaxEventBytes) {
+      on_down(base::Error(ErrorCode::kLimit, fmt::format("an event has more than {} bytes", kMaxEventBytes)));
+      return false;
+    }
+    ask_about_ends();
+    return true;
+  }
+
+  void ask_about_ends() {
+    while (!ends_waiting_.empty() && ends_asked_.size() < kMaxEndsAsked) {
+      auto asked = std::make_shared<EngineGet>(loop_, socket_path_,
+                                               fmt::format("/containers/{}/json", ends_waiting_.front()),
+                                               base::deadline_in(kEndTime));
+      ends_waiting_.pop_front();
+      ends_asked_.insert(asked);
+      asked->open(
+          [self = shared_from_this(), asked](base::Result<void>) {  // "no such container" is an answer
+            asked->close();
+            self->ends_asked_.erase(asked);
+            if (self->is_stopped_ || !self->is_up_) return;
+            self->ask_about_ends();
+            if (self->events_.on_container_end)
+              self->events_.on_container_end();  // last: it may end this watch
+          });
+    }
   }
 
   /// The Swarm scheduler counts a plugin on a node only after the engine there has used it once: a list of
@@ -321,6 +375,9 @@ class WatchLoop : public std::enable_shared_from_this<WatchLoop> {
   const EngineEvents events_;
   std::shared_ptr<EngineGet> request_;
   std::shared_ptr<EngineGet> volumes_;
+  std::string event_text_;  // what has come of an event whose end has not
+  std::deque<std::string> ends_waiting_;
+  std::set<std::shared_ptr<EngineGet>> ends_asked_;
   asio::steady_timer pause_timer_;
   asio::steady_timer volumes_timer_;
   std::chrono::milliseconds pause_ = kFirstPause;
@@ -383,6 +440,18 @@ base::Result<std::vector<ContainerMount>> decode_container_list(std::string_view
     }
   }
   return found;
+}
+
+std::optional<std::string> decode_container_event(std::string_view line) {
+  auto root = base::parse_json(line);
+  if (!root || !root->is_object()) return std::nullopt;
+  const auto* actor = root->get_object().if_contains("Actor");
+  if (actor == nullptr || !actor->is_object()) return std::nullopt;
+  auto id = base::find_string(actor->get_object(), "ID");
+  auto is_plain = [](unsigned char c) { return std::isalnum(c) != 0; };  // it becomes part of a URL
+  if (!id || id->empty() || id->size() > kMaxContainerIdBytes || !std::ranges::all_of(*id, is_plain))
+    return std::nullopt;
+  return id;
 }
 
 std::unique_ptr<Engine> make_docker_engine(std::string socket_path) {

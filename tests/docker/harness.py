@@ -274,9 +274,9 @@ class Lab:
                  lambda: run(["udevadm", "control", "--ping", "--timeout=5"], check=False).returncode == 0)
 
     def _make_image(self):
-        """A tar of the static busybox and its links, and the folders that a container wants."""
+        """A tree with the static busybox and its links. Without /data: Docker would give its owner and mode to each new volume mounted there."""
         tree = self.root / "image"
-        for folder in ("bin", "etc", "tmp", "proc", "sys", "dev", "root", "data"):
+        for folder in ("bin", "etc", "tmp", "proc", "sys", "dev", "root"):
             (tree / folder).mkdir(parents=True)
         shutil.copy(BUSYBOX, tree / "bin/busybox")
         for applet in run([BUSYBOX, "--list"]).stdout.split():
@@ -436,13 +436,20 @@ class Host:
         tar.seek(0)
         self.docker("import", "-c", 'CMD ["/bin/sh"]', "-", IMAGE, stdin=tar)
 
-    def _launch_engine(self):
+    def _launch_engine(self, wait=True):
         (self.root / "docker.pid").unlink(missing_ok=True)
         self.engine = self._spawn(
             ["dockerd", "--config-file", self.root / "daemon.json", "--data-root", self.root / "data", "--exec-root",
              self.root / "exec", "--pidfile", self.root / "docker.pid", "--host", f"unix://{self.docker_socket}",
              "--bridge", "none", "--iptables=false", "--ip6tables=false", "--ip-forward=false", "--cgroup-parent",
              f"/{self.cgroup}", "--exec-opt", "native.cgroupdriver=cgroupfs", *self._engine_args], "dockerd.log")
+        if wait:
+            self.wait_for_engine()
+
+    def engine_log(self):
+        return (self.root / "dockerd.log").read_text(errors="replace")
+
+    def wait_for_engine(self):
         wait_for("the Docker engine answers", self._engine_answers)
 
     def _engine_answers(self):
@@ -461,9 +468,9 @@ class Host:
         self.engine.wait()
         wait_for("containerd has died with its engine", lambda: reap_orphans() or not pathlib.Path(f"/proc/{containerd}").exists())
 
-    def restart_engine(self):
+    def restart_engine(self, wait=True):
         """Again with the same arguments, after a stop or a kill."""
-        self._launch_engine()
+        self._launch_engine(wait)
 
     def docker(self, *args, check=True, **options):
         """The docker command against this host's engine. With check: its output without the trailing newline."""

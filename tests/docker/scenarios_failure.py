@@ -166,9 +166,14 @@ def restart_policy(lab):
     for mountd_comes_first in (True, False):
         host.kill_engine()
         host.kill_mountd()
-        before = [host.restart_mountd, host.restart_engine]
-        for restart in before if mountd_comes_first else reversed(before):
-            restart()
+        if mountd_comes_first:
+            host.restart_mountd()
+            host.restart_engine()
+        else:
+            host.restart_engine(wait=False)
+            wait_for("the engine misses the plugin", lambda: "retrying in 2s" in host.engine_log())
+            host.restart_mountd()
+            host.wait_for_engine()
         both_run_again()
     # A container that keeps dying is restarted by the engine, each time with the same mount id.
     for _ in range(3):

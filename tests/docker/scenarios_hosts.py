@@ -49,15 +49,18 @@ def second_mountd(lab):
     host.create_volume("vol", size="200mb")
     start_counter(host, "web", "vol")
 
-    def start_another(*changed):
-        words = [host.lab.mountd, *map(str, host.mountd_args), *changed]
-        outcome = subprocess.run(["nsenter", "-t", str(host.keeper_pid), "-m", "--", *words], capture_output=True, text=True, timeout=30)
+    def start_another(**changed):
+        words = list(map(str, host.mountd_args))
+        for flag, value in changed.items():
+            words[words.index("--" + flag.replace("_", "-")) + 1] = str(value)
+        outcome = subprocess.run(["nsenter", "-t", str(host.keeper_pid), "-m", "--", lab.mountd, *words], capture_output=True,
+                                 text=True, timeout=30)
         check.assertNotEqual(outcome.returncode, 0)
         return outcome.stdout + outcome.stderr
 
     check.assertIn(str(host.mountd.pid), start_another())
-    other_state = lab.root / "other-state"
-    check.assertIn(str(host.mountd.pid), start_another("--state-dir", str(other_state), "--run-dir", str(other_state)))
+    other = lab.root / "other"
+    check.assertIn(str(host.mountd.pid), start_another(state_dir=other, run_dir=other))
     check.assertEqual(volume_names(host), ["vol"])
     host.remove_containers("web")
     lab.assert_nothing_leaked()

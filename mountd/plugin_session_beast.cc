@@ -8,6 +8,8 @@
 //   in order writing   the reply goes out, within reply_write_time where it does not fit the socket at once
 //   draining  a request was refused half-read: its rest is read and dropped for a while, so that the client
 //   gets to the reply closed    operations that still come back find this and do nothing
+#include <sys/socket.h>
+
 #include <boost/asio/executor_work_guard.hpp>
 #include <boost/asio/post.hpp>
 #include <boost/asio/steady_timer.hpp>
@@ -20,7 +22,6 @@
 #include <optional>
 
 #include "base/log.h"
-#include "mountd/plugin_protocol.h"
 #include "mountd/plugin_session.h"
 
 namespace vdvs::mountd {
@@ -33,6 +34,13 @@ using net::local::stream_protocol;
 
 constexpr std::size_t kReadBytes = 8 * 1024;
 constexpr std::size_t kMaxDrainedBytes = 16 * 1024 * 1024;
+
+/// Who has connected; 0 where the kernel does not say, as from another pid namespace.
+int peer_pid(int socket) {
+  ucred peer{};
+  socklen_t size = sizeof peer;
+  return ::getsockopt(socket, SOL_SOCKET, SO_PEERCRED, &peer, &size) == 0 ? peer.pid : 0;
+}
 
 enum class State { kIdle, kReading, kHandling, kWriting, kDraining, kClosed };
 
@@ -47,8 +55,7 @@ class Session : public PluginSession, public std::enable_shared_from_this<Sessio
         timer_(socket_.get_executor()) {}
 
   void start() override;
-  /// The handler's answer to the request at hand.
-  void on_reply(PluginReply reply) override;
+  void on_reply(std::optional<HttpReply> reply) override;
   /// From the server alone: it forgets the session first.
   void shut() override;
   void drop(std::string_view reason) override;
@@ -218,17 +225,17 @@ void Session::dispatch_call(Method method, std::string_view body) {
     return answer(encode_refusal(400, call.error()));
   }
   call->driver = driver_;
+  call->peer_pid = peer_pid(socket_.native_handle());
   state_ = State::kHandling;
   pending_.emplace(socket_.get_executor());
   keeper_.handle(id_, std::move(*call));
 }
 
-void Session::on_reply(PluginReply reply) {
+void Session::on_reply(std::optional<HttpReply> reply) {
   VDVS_CHECK(state_ == State::kHandling);
   pending_.reset();
-  auto encoded = encode_reply(reply);
-  if (!encoded) return end();
-  answer(std::move(*encoded));
+  if (!reply) return end();
+  answer(std::move(*reply));
 }
 
 void Session::answer(HttpReply reply) {

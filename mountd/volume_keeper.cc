@@ -3,10 +3,14 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <filesystem>
+#include <map>
 #include <set>
 
 #include "base/fault.h"
 #include "base/log.h"
+#include "fs-format/mkfs_command.h"
+#include "fs-format/mount_options.h"
 #include "mountd/fault_points.h"
 #include "mountd/volume_status.h"
 
@@ -88,9 +92,16 @@ Result<void> VolumeKeeper::create(const esx::VolumeName& name, const esx::Option
     request.options.try_emplace("fstype", kDefaultFsType);
     const std::vector<std::string> supported = world_.formatter.supported();
     if (!contains(supported, parsed->fstype)) {
-      return fail(ErrorCode::kUnsupported, "Not found mkfs for {}\nSupported filesystems found: {}", parsed->fstype,
-                  fmt::join(supported, ", "));
+      return fail(ErrorCode::kUnsupported, "create '{}': Not found mkfs for {}\nSupported filesystems found: {}", name.text(),
+                  parsed->fstype, fmt::join(supported, ", "));
     }
+  }
+  if (auto mountable = fsformat::parse_mount_options(parsed->mount_options, parsed->is_read_only); !mountable) {
+    return std::unexpected(std::move(mountable).error().within(fmt::format("create '{}': option 'mountopts'", name.text())));
+  }
+  const fsformat::FormatRequest format{.fstype = parsed->fstype, .label = {}, .mkfs_options = parsed->mkfs_options};
+  if (auto command = fsformat::make_mkfs_command(format, "the disk"); !command) {
+    return std::unexpected(std::move(command).error().within(fmt::format("create '{}': option 'mkfsopts'", name.text())));
   }
   auto end = walk(world_, request);
   if (!end && end.error().code() == ErrorCode::kExists) end = walk_to(Goal::kPresent, name);  // another host was quicker
@@ -132,6 +143,7 @@ Result<void> VolumeKeeper::remove(const esx::VolumeName& name, const std::vector
     if (end.error().code() != ErrorCode::kInUse || containers.empty()) return std::unexpected(std::move(end).error());
     return std::unexpected(std::move(end).error().with_remedy(fmt::format("stop {} first", fmt::join(containers, ", "))));
   }
+  RETURN_IF_ERROR(clear_mount_point(name));
   if (auto erased = catalogue_.erase(qualified); !erased) {
     log::warn("catalogue is not written", {{"volume", qualified}, {"cause", erased.error().text()}});
   }
@@ -176,7 +188,15 @@ Result<void> VolumeKeeper::settle(const esx::VolumeName& name) {
   if (holders_.total(qualify(name)) > 0) return {};
   auto end = walk_to(Goal::kDetached, name);
   if (!end) return std::unexpected(std::move(end).error());
-  return {};
+  return clear_mount_point(name);
+}
+
+// A mountd that was killed between the mount and its folder leaves the folder; unmounting where nothing is mounted takes it away.
+Result<void> VolumeKeeper::clear_mount_point(const esx::VolumeName& name) {
+  const std::string target = mount_point_of(world_, qualify(name));
+  std::error_code error;
+  if (!std::filesystem::exists(target, error)) return {};
+  return world_.mounter.unmount(target);
 }
 
 // ---- recovery ----
@@ -188,6 +208,10 @@ Result<std::vector<esx::VolumeName>> VolumeKeeper::traces() {
   const std::string prefix = world_.mount_root + "/";
   for (const fsformat::Mount& mount : mounts) {
     if (mount.target.starts_with(prefix)) names.insert(mount.target.substr(prefix.size()));
+  }
+  std::error_code error;
+  for (const auto& folder : std::filesystem::directory_iterator(world_.mount_root, error)) {
+    names.insert(folder.path().filename().string());
   }
   if (auto attached = world_.control_plane.attached_here()) {
     for (const esx::VolumeName& name : *attached) names.insert(name.text());
@@ -299,13 +323,15 @@ VolumeList VolumeKeeper::views_of(const std::vector<std::string>& names, const s
                                   const std::string& main_driver) const {
   std::set<std::string> mounted;
   if (auto mounts = world_.mounter.list()) {
-    for (const fsformat::Mount& mount : *mounts) mounted.insert(mount.target);
+    for (fsformat::Mount& mount : *mounts) mounted.insert(std::move(mount.target));
   }
-  const std::string only_driver = driver == main_driver ? std::string() : driver;
+  const std::map<std::string, std::string> other_drivers = catalogue_.other_drivers();
+  const bool is_main = driver == main_driver;
   VolumeList list;
   list.volumes.reserve(names.size());
   for (const std::string& name : names) {
-    if (catalogue_.driver_of(name) != only_driver) continue;
+    const auto other = other_drivers.find(name);
+    if (other == other_drivers.end() ? !is_main : other->second != driver) continue;
     const std::string target = mount_point_of(world_, name);
     list.volumes.push_back({.name = display_name(name),
                             .mount_point = mounted.contains(target) ? target : std::string(),

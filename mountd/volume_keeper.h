@@ -85,6 +85,7 @@ class VolumeKeeper {
  private:
   WalkRequest request_for(Goal goal, const esx::VolumeName& name);
   base::Result<WalkEnd> walk_to(Goal goal, const esx::VolumeName& name);
+  base::Result<void> clear_mount_point(const esx::VolumeName& name);
   base::Result<void> format_now(const esx::VolumeName& name, bool has_created);
   void remember(const esx::VolumeInfo& info, const std::string& driver = {});
   std::string display_name(const std::string& qualified) const;

@@ -7,6 +7,7 @@
 #include <boost/asio/steady_timer.hpp>
 #include <map>
 #include <memory>
+#include <optional>
 
 #include "base/log.h"
 #include "base/strands.h"
@@ -147,7 +148,11 @@ void Manager::change(PluginRequest request, Respond respond) {
                                  "it goes on in the background; try again to see it done"));
   };
   auto answer = answer_within(options_.answer_time, std::move(respond), on_timeout);
-  volumes_.post(strand_of(*name), [this, request = std::move(request), name = *name, answer] {
+  std::optional<esx::VolumeName> source_name;
+  if (auto source = request.options.find("clone-from"); source != request.options.end()) {
+    if (auto parsed = esx::VolumeName::parse(source->second)) source_name = *parsed;
+  }
+  auto work = [this, request = std::move(request), name = *name, answer] {
     log::RequestScope scope(request.request_id);
     bool is_given = false;
     PluginReply reply = run_change(request, name, *answer, is_given);
@@ -158,6 +163,12 @@ void Manager::change(PluginRequest request, Respond respond) {
                                    {"cause", reply.error().message()}});
     }
     if (!is_given) answer->give(std::move(reply));
+  };
+  if (!source_name) return volumes_.post(strand_of(*name), std::move(work));
+  // A source whose last container has just gone lingers attached, and an attached disk is not copied: it is detached first, in its strand.
+  volumes_.post(strand_of(*source_name), [this, name = *name, source = *source_name, work = std::move(work)] {
+    (void)keeper_.settle(source);  // where that fails, the create says why
+    volumes_.post(strand_of(name), work);
   });
 }
 
@@ -288,6 +299,11 @@ void Manager::settle_in(const esx::VolumeName& name, std::chrono::milliseconds t
 void Manager::settle(const esx::VolumeName& name, std::chrono::milliseconds retry) {
   auto settled = keeper_.settle(name);
   if (settled) return;
+  const ErrorCode code = settled.error().code();
+  if (code == ErrorCode::kCorrupt || code == ErrorCode::kUnsupported) {
+    log::warn("left as it is", {{"volume", name.text()}, {"cause", settled.error().text()}});  // trying again changes nothing
+    return;
+  }
   log::warn("not detached yet", {{"volume", name.text()}, {"cause", settled.error().text()}, {"again_in_ms", retry.count()}});
   settle_in(name, retry, std::min(retry * 2, kLastRetry));
 }

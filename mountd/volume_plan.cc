@@ -90,7 +90,7 @@ std::string_view seen_name(Seen seen) {
     case Seen::kDetached: return "detached";
     case Seen::kDetachedHalfway: return "detached, formatting interrupted";
     case Seen::kElsewhere: return "attached elsewhere";
-    case Seen::kNoDevice: return "attached, no device yet";
+    case Seen::kNoDevice: return "attached";
     case Seen::kHalfway: return "attached, formatting interrupted";
     case Seen::kBlank: return "attached, blank and new";
     case Seen::kBlankNotNew: return "attached, blank but not new";

@@ -25,7 +25,7 @@ enum class Seen {
   kDetached,             ///< Attached nowhere.
   kDetachedHalfway,      ///< Attached nowhere, and its first formatting was interrupted: nobody has ever mounted it.
   kElsewhere,            ///< Attached to another host, or held by something that is not ours.
-  kNoDevice,             ///< Attached here; the kernel does not show the device yet.
+  kNoDevice,             ///< Attached here; the device is not there yet, or was not looked at since the goal does not ask what is on it.
   kHalfway,              ///< Its first formatting was interrupted: nobody has ever mounted it.
   kBlank,                ///< Proven blank, and the service made it new.
   kBlankNotNew,          ///< Blank, though the service does not say that it is new: data was here, or is expected.

@@ -29,6 +29,18 @@ struct Observation {
 
 std::string since(const esx::DiskHolder& holder) { return holder.since.empty() ? "" : " since " + holder.since; }
 
+std::string_view verb(Goal goal) {
+  switch (goal) {
+    case Goal::kPresent: return "create";
+    case Goal::kFormatted: return "format";
+    case Goal::kMounted: return "mount";
+    case Goal::kUnmounted: return "unmount";
+    case Goal::kDetached: return "detach";
+    case Goal::kRemoved: return "remove";
+  }
+  std::abort();
+}
+
 /// One walk: what was asked, and what lives from one step to the next.
 class Walk {
  public:
@@ -40,6 +52,8 @@ class Walk {
 
  private:
   Result<void> look_at_device(Observation& seen);
+  /// Whether the goal depends on what is on the disk. Where it does not, the disk is not read: a dead one can be detached.
+  bool wants_content() const { return request_.goal == Goal::kFormatted || request_.goal == Goal::kMounted; }
   Seen classify(const esx::VolumeInfo& info, const blockdev::Device& device, const fsformat::Content& content) const;
   bool is_expected(const esx::VolumeInfo& info, const fsformat::FileSystem& fs) const;
 
@@ -112,7 +126,7 @@ Result<void> Walk::look_at_device(Observation& seen) {
   seen.seen = Seen::kNoDevice;
   if (!seen.info->address) return {};
   ASSIGN_OR_RETURN(seen.device, world_.watcher.find(*seen.info->address));
-  if (!seen.device) return {};
+  if (!seen.device || !wants_content()) return {};
   if (seen.info->init == esx::InitState::kFormatting) {
     seen.seen = Seen::kHalfway;  // not probed: a mkfs whose mountd died may still be writing
     return {};
@@ -273,6 +287,10 @@ base::Error Walk::refusal(Step step, const Observation& seen) const {
     case Step::kRefuseAbsent: return Error(ErrorCode::kNotFound, "there is no such volume", "create it, or look at 'docker volume ls'");
     case Step::kRefuseElsewhere: {
       const esx::DiskHolder& holder = *seen.info->holder;
+      if (holder.name.empty()) {
+        return Error(ErrorCode::kBusyElsewhere, fmt::format("disk is in use by {}, which vDVS did not make", holder.what),
+                     "take that away (losetup -d), then try again");
+      }
       return Error(ErrorCode::kBusyElsewhere,
                    fmt::format("disk is attached to '{}'{}{}", holder.name, since(holder),
                                holder.what.empty() ? "" : " (" + holder.what + ")"),
@@ -337,23 +355,12 @@ Result<WalkEnd> Walk::run() {
     previous = step;
     RETURN_IF_ERROR(base::fault_point(fmt::format("walk.{}.before", step_name(step))));
     if (auto acted = act(step, seen); !acted) {
+      if (step_name(step) == verb(request_.goal)) return std::unexpected(std::move(acted).error());
       return std::unexpected(std::move(acted).error().within(step_name(step)));
     }
     RETURN_IF_ERROR(base::fault_point(fmt::format("walk.{}.after", step_name(step))));
   }
   return fail(ErrorCode::kInternal, "no end after {} steps", kMaxSteps);
-}
-
-std::string_view verb(Goal goal) {
-  switch (goal) {
-    case Goal::kPresent: return "create";
-    case Goal::kFormatted: return "format";
-    case Goal::kMounted: return "mount";
-    case Goal::kUnmounted: return "unmount";
-    case Goal::kDetached: return "detach";
-    case Goal::kRemoved: return "remove";
-  }
-  std::abort();
 }
 
 }  // namespace

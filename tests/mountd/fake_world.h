@@ -209,7 +209,10 @@ inline FakeDisk& attached_disk(FakeMachine& machine) {
 class FakeProber : public fsformat::Prober, fsformat::BlankMint {
  public:
   explicit FakeProber(FakeMachine& machine) : machine_(machine) {}
+  bool is_broken = false;  ///< Every read fails.
+
   base::Result<fsformat::Content> probe(const std::string& node) override {
+    if (is_broken) return base::fail(base::ErrorCode::kIo, "read '{}': Input/output error", node);
     const FakeDisk& disk = attached_disk(machine_);
     machine_.promise(disk.init != esx::InitState::kFormatting, "a disk that mkfs may be writing was probed");
     switch (disk.content) {

@@ -54,7 +54,17 @@ TEST_F(VolumeKeeperTest, CreateWithOtherOptionsIsRefusedWithTheDifference) {
 TEST_F(VolumeKeeperTest, CreateWithAFileSystemThatCannotBeMadeHereListsThoseThatCan) {
   auto created = keeper_.create(name(), {{"fstype", "zfs"}}, "", {});
   ASSERT_FALSE(created);
-  EXPECT_EQ(created.error().message(), "Not found mkfs for zfs\nSupported filesystems found: btrfs, ext4, xfs");
+  EXPECT_EQ(created.error().message(), "create 'db': Not found mkfs for zfs\nSupported filesystems found: btrfs, ext4, xfs");
+  EXPECT_TRUE(fake_.machine.disks.empty());
+}
+
+TEST_F(VolumeKeeperTest, BadMkfsAndMountOptionsAreRefusedAtTheCreate) {
+  for (const auto& [option, value] : esx::OptionMap{{"mountopts", "errors=panic"}, {"mountopts", "remount"}, {"mkfsopts", "/dev/sda"}}) {
+    auto created = keeper_.create(name(), {{option, value}}, "", {});
+    ASSERT_FALSE(created) << value;
+    EXPECT_EQ(created.error().code(), base::ErrorCode::kInvalid) << value;
+    EXPECT_NE(created.error().message().find(option), std::string::npos) << created.error().text();
+  }
   EXPECT_TRUE(fake_.machine.disks.empty());
 }
 

@@ -102,7 +102,7 @@ TEST(VolumeWalk, LookSeesEveryStateAsItWasArranged) {
   for (int seen = 0; seen < kSeenCount; ++seen) {
     FakeWorld fake;
     arrange(fake.machine, static_cast<Seen>(seen));
-    auto end = look_at(fake.world, request_to(Goal::kPresent, static_cast<Seen>(seen) == Seen::kHeld));
+    auto end = look_at(fake.world, request_to(Goal::kMounted, static_cast<Seen>(seen) == Seen::kHeld));
     ASSERT_TRUE(end) << seen_name(static_cast<Seen>(seen));
     EXPECT_EQ(end->seen, static_cast<Seen>(seen)) << seen_name(end->seen);
   }
@@ -154,6 +154,14 @@ TEST(VolumeWalk, ConvergesFromEveryStateWhateverFailsOrDiesAnywhere) {
   });
   RecordProperty("walks", walks);
   EXPECT_GT(walks, 200);
+}
+
+TEST(VolumeWalk, ADiskThatCannotBeReadIsDetachedAllTheSame) {
+  FakeWorld fake;
+  arrange(fake.machine, Seen::kFormatted);
+  fake.prober.is_broken = true;
+  EXPECT_FALSE(run(fake, Goal::kMounted, false).is_reached);
+  EXPECT_TRUE(run(fake, Goal::kDetached, false).is_reached);
 }
 
 TEST(VolumeWalk, FirstMountPreparesTheRootAndALaterOneDoesNot) {

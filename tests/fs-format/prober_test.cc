@@ -28,7 +28,7 @@ std::string little_endian(std::uint64_t value, std::size_t count) {
 
 // A RAID member's superblock, version 1.2 (kernel: include/uapi/linux/raid/md_p.h), as mdadm writes it: that
 // needs a kernel with md.
-std::string md_superblock() {
+std::string md_superblock(std::uint64_t super_offset = 8) {
   std::string block(256, '\0');
   auto put = [&](std::size_t offset, std::uint64_t value, std::size_t count) {
     block.replace(offset, count, little_endian(value, count));
@@ -41,7 +41,7 @@ std::string md_superblock() {
   put(92, 2, 4);                              // raid_disks
   put(128, 2048, 8);                          // data_offset
   put(136, 131072, 8);                        // data_size
-  put(144, 8, 8);                             // super_offset
+  put(144, super_offset, 8);                  // super_offset
   std::uint64_t sum = 0;
   for (std::size_t i = 0; i < block.size(); i += 4) {
     for (std::size_t j = 0; j < 4; ++j)
@@ -127,7 +127,8 @@ std::vector<Signature> all_signatures() {
                "--key-file=/proc/version"},
               "foreign crypto_LUKS"),
       by_bytes("lvm", 512, lvm_label, "foreign LVM2_member"),
-      by_bytes("mdraid", 4096, md_superblock, "foreign linux_raid_member"),
+      by_bytes(
+          "mdraid", 4096, [] { return md_superblock(); }, "foreign linux_raid_member"),
       by_sfdisk("gpt", "gpt", "foreign GPT partition table"),
       by_sfdisk("mbr", "dos", "foreign MBR partition table"),
       by_bytes(
@@ -260,6 +261,36 @@ TEST_F(ProberOnDisk, NamesAllSignaturesWhereThereAreSeveral) {
   constexpr std::uint64_t kBtrfsSuperblock = 65536;
   disk.write(kBtrfsSuperblock, btrfs.read(kBtrfsSuperblock, 4096));
   EXPECT_THAT(describe(probe(disk)), testing::AnyOf("foreign ext4 and btrfs", "foreign btrfs and ext4"));
+}
+
+TEST_F(ProberOnDisk, SeesLuksThatWasPutOverAFileSystem) {
+  const LoopDisk luks = make_disk(64 * kMiB, "luks.img");
+  run({"cryptsetup", "luksFormat", "--type=luks1", "--batch-mode", "--pbkdf-force-iterations=1000",
+       "--key-file=/proc/version", luks.node()});
+  for (const char* fstype : {"ext4", "btrfs"}) {
+    const LoopDisk disk = make_disk(kDiskBytes, fstype);
+    run({fmt::format("mkfs.{}", fstype), "-q", disk.node()});
+    disk.write(0, luks.read(0, 592));
+    EXPECT_EQ(describe(probe(disk)), "foreign crypto_LUKS") << fstype;
+  }
+}
+
+TEST_F(ProberOnDisk, SeesARaidSuperblockAtTheEndOfAFileSystem) {
+  const LoopDisk disk = make_disk();
+  run({"mkfs.ext4", "-q", disk.node()});
+  constexpr std::uint64_t kSector = (64 * kMiB / 512 - 16) & ~std::uint64_t{7};  // Version 1.0.
+  disk.write(kSector * 512, md_superblock(kSector));
+  EXPECT_EQ(describe(probe(disk)), "foreign linux_raid_member");
+}
+
+TEST_F(ProberOnDisk, SeesASecondGptAtTheEndOfAFileSystem) {
+  const LoopDisk disk = make_disk();
+  const LoopDisk table = make_disk(64 * kMiB, "table.img");
+  run({"mkfs.ext4", "-q", disk.node()});
+  run_shell("echo 'label: gpt' | sfdisk -q " + table.node());
+  constexpr std::uint64_t kSecondTableBytes = 33 * 512;
+  disk.write(64 * kMiB - kSecondTableBytes, table.read(64 * kMiB - kSecondTableBytes, kSecondTableBytes));
+  EXPECT_EQ(describe(probe(disk)), "foreign ext4 and GPT partition table");
 }
 
 TEST_F(ProberOnDisk, RefusesABtrfsThatSpansSeveralDisks) {

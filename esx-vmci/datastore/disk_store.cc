@@ -234,6 +234,10 @@ Result<void> DiskStore::save(StoredDisk& disk) const {
     ASSIGN_OR_RETURN(const std::string content, encode_sidecar(disk.sidecar, old_bytes));
     RETURN_IF_ERROR(base::write_all_at(*file, content, 0, path));
     RETURN_IF_ERROR(base::sync_data(*file, path));
+    // Longer than any sidecar: it was garbage, and its end would make ours garbage too.
+    if (info.st_size > static_cast<off_t>(kMaxSidecarBytes) && ::ftruncate(file->get(), static_cast<off_t>(content.size())) != 0) {
+      return fail_errno(errno, "cut '{}'", path);
+    }
   }
   disk.has_sidecar = true;
   return {};

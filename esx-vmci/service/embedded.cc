@@ -329,7 +329,7 @@ Result<std::vector<VolumeName>> EmbeddedControlPlane::list() {
       names.push_back(std::move(name));
     }
   }
-  std::ranges::sort(names);
+  if (!std::ranges::is_sorted(names)) std::ranges::sort(names);  // one datastore lists in order already
   return names;
 }
 

@@ -7,6 +7,8 @@
 #include <gtest/gtest.h>
 #include <sched.h>
 #include <sys/mount.h>
+#include <sys/stat.h>
+#include <sys/statvfs.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -29,17 +31,14 @@
 
 namespace vdvs::esx::testing {
 
-/// A matcher-free way to say "this must have worked", with the error's text where it has not.
-#define ASSERT_OK(expression)                                                     \
-  do {                                                                            \
-    const auto& vdvs_test_result = (expression);                                  \
-    ASSERT_TRUE(vdvs_test_result.has_value()) << vdvs_test_result.error().text(); \
-  } while (false)
-#define EXPECT_OK(expression)                                                     \
-  do {                                                                            \
-    const auto& vdvs_test_result = (expression);                                  \
-    EXPECT_TRUE(vdvs_test_result.has_value()) << vdvs_test_result.error().text(); \
-  } while (false)
+template <typename T>
+::testing::AssertionResult is_ok(const base::Result<T>& result) {
+  if (result) return ::testing::AssertionSuccess();
+  return ::testing::AssertionFailure() << result.error().text();
+}
+
+#define ASSERT_OK(expression) ASSERT_TRUE(::vdvs::esx::testing::is_ok(expression))
+#define EXPECT_OK(expression) EXPECT_TRUE(::vdvs::esx::testing::is_ok(expression))
 
 template <typename T>
 std::string code_of(const base::Result<T>& result) {

@@ -33,6 +33,14 @@
 #include "blockdev/scsi_disk.h"
 #include "blockdev/sysfs_disk.h"
 
+#if defined(__has_feature)
+#if __has_feature(thread_sanitizer)
+/// libudev draws the hash key of its tables into one static buffer and copies it from there, without a lock
+/// (get_hash_key in systemd's hashmap.c). Each table keeps its copy, so two threads at once do no harm.
+extern "C" const char* __tsan_default_suppressions() { return "race:libudev.so\n"; }
+#endif
+#endif
+
 namespace vdvs::blockdev {
 
 using base::Deadline;

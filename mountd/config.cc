@@ -56,7 +56,7 @@ class CommandLine {
         "config file; a flag wins over the\n"
         "environment, the environment over the file. Without --config the file is /etc/vdvs/mountd.toml, or "
         "else the predecessor's\n"
-        "/etc/vsphere-storage-for-docker.conf.");
+        "/etc/vsphere-storage-for-docker.conf.\n");
     add_places();
     add_service();
     add_log();
@@ -218,7 +218,8 @@ void CommandLine::add_service() {
              return {};
            });
   add("threads", config_.threads, "Volumes that are worked on side by side")
-      ->check(CLI::Range(1, 1024))
+      ->check(CLI::Range(1, 1024, "1 to 1024"))
+      ->type_name("NUMBER")
       ->capture_default_str();
 }
 
@@ -240,7 +241,8 @@ void CommandLine::add_log() {
              return {};
            });
   add("log-max-files", config_.log.max_files, "Rotated log files that are kept")
-      ->check(CLI::Range(1, 1000))
+      ->check(CLI::Range(1, 1000, "1 to 1000"))
+      ->type_name("NUMBER")
       ->capture_default_str();
 }
 

@@ -6,10 +6,12 @@
 #include <boost/asio/post.hpp>
 #include <boost/asio/steady_timer.hpp>
 #include <cstdint>
+#include <optional>
 #include <unordered_map>
 
 #include "base/log.h"
 #include "base/mutex.h"
+#include "mountd/plugin_protocol.h"
 #include "mountd/plugin_server.h"
 #include "mountd/plugin_session.h"
 
@@ -31,8 +33,8 @@ class Gate : public std::enable_shared_from_this<Gate> {
  public:
   Gate(net::io_context& loop, AsioServer& server) : loop_(&loop), server_(&server) {}
 
-  /// Thread: any.
-  void deliver(std::uint64_t session, PluginReply reply);
+  /// nullopt: the connection is dropped. Thread: any.
+  void deliver(std::uint64_t session, std::optional<HttpReply> reply);
   /// Thread: the loop's.
   AsioServer* server() const { return server_; }
   void close() {
@@ -53,13 +55,14 @@ class Answer {
  public:
   Answer(std::shared_ptr<Gate> gate, std::uint64_t session) : gate_(std::move(gate)), session_(session) {}
   ~Answer() {
-    if (!is_given_.exchange(true)) gate_->deliver(session_, NoAnswer{});
+    if (!is_given_.exchange(true)) gate_->deliver(session_, std::nullopt);
   }
   Answer(const Answer&) = delete;
   Answer& operator=(const Answer&) = delete;
-  void give(PluginReply reply) {
+  /// Encodes on the caller's thread: a List of thousands of volumes must not hold up the loop.
+  void give(const PluginReply& reply) {
     VDVS_CHECK(!is_given_.exchange(true));
-    gate_->deliver(session_, std::move(reply));
+    gate_->deliver(session_, encode_reply(reply));
   }
 
  private:
@@ -83,7 +86,7 @@ class AsioServer : public PluginServer, private SessionKeeper {
   void serve_connection(base::UniqueFd connection, std::string driver) override;
   void stop() override;
 
-  void deliver(std::uint64_t session, PluginReply reply);
+  void deliver(std::uint64_t session, std::optional<HttpReply> reply);
 
  private:
   const ServerLimits& limits() const override { return limits_; }
@@ -106,11 +109,12 @@ class AsioServer : public PluginServer, private SessionKeeper {
   net::steady_timer pause_timer_;
   std::uint64_t last_session_ = 0;
   std::uint64_t last_request_ = 0;
+  bool is_failing_ = false;  // The last accept failed, and that was logged.
   bool is_paused_ = false;
   bool is_stopped_ = false;
 };
 
-void Gate::deliver(std::uint64_t session, PluginReply reply) {
+void Gate::deliver(std::uint64_t session, std::optional<HttpReply> reply) {
   base::MutexLock lock(mutex_);
   if (loop_ == nullptr) return;
   net::post(*loop_, [self = shared_from_this(), session, reply = std::move(reply)]() mutable {
@@ -173,12 +177,16 @@ void AsioServer::on_accept(Door& door, const error_code& error, stream_protocol:
   door.is_accepting = false;
   if (is_stopped_) return;
   if (!error) {
+    is_failing_ = false;
     add_session(std::move(socket), door.listener.driver);
     return accept(door);
   }
   if (error == net::error::connection_aborted || error == net::error::try_again) return accept(door);
-  base::log::error("plugin socket cannot accept",
-                   {{"driver", door.listener.driver}, {"error", error.message()}});
+  if (!is_failing_) {
+    base::log::error("plugin socket cannot accept; trying again",
+                     {{"driver", door.listener.driver}, {"error", error.message()}});
+  }
+  is_failing_ = true;
   pause_accepting();
 }
 
@@ -233,10 +241,10 @@ void AsioServer::serve_connection(base::UniqueFd connection, std::string driver)
 void AsioServer::handle(std::uint64_t session, PluginRequest request) {
   request.request_id = fmt::format("r{}", ++last_request_);
   auto answer = std::make_shared<Answer>(gate_, session);  // Shared: a std::function is copied.
-  handler_.handle(std::move(request), [answer](PluginReply reply) { answer->give(std::move(reply)); });
+  handler_.handle(std::move(request), [answer](const PluginReply& reply) { answer->give(reply); });
 }
 
-void AsioServer::deliver(std::uint64_t session, PluginReply reply) {
+void AsioServer::deliver(std::uint64_t session, std::optional<HttpReply> reply) {
   const auto found = sessions_.find(session);
   if (found == sessions_.end()) return;
   const std::shared_ptr<PluginSession> kept = found->second;  // It may end while it answers.

@@ -5,11 +5,13 @@
 #include <boost/asio/local/stream_protocol.hpp>
 #include <cstdint>
 #include <memory>
+#include <optional>
 #include <string>
 #include <string_view>
 
 #include "base/deadline.h"
 #include "mountd/plugin_handler.h"
+#include "mountd/plugin_protocol.h"
 #include "mountd/plugin_server.h"
 
 namespace vdvs::mountd {
@@ -32,7 +34,8 @@ class PluginSession {
  public:
   virtual ~PluginSession() = default;
   virtual void start() = 0;
-  virtual void on_reply(PluginReply reply) = 0;
+  /// The answer to the request at hand; nullopt drops the connection.
+  virtual void on_reply(std::optional<HttpReply> reply) = 0;
   virtual void shut() = 0;
   /// Logs the reason and ends the session.
   virtual void drop(std::string_view reason) = 0;

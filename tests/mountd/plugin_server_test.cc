@@ -3,6 +3,7 @@
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
+#include <sys/resource.h>
 #include <unistd.h>
 
 #include <boost/json/parse.hpp>
@@ -157,7 +158,7 @@ TEST(PluginServer, AnswersComeFromAnyThread) {
   for (int i = 0; i < 20; ++i) {
     client.send(kGetDb);
     auto [request, respond] = running.handler.take_held();
-    std::thread([respond = std::move(respond)] { respond(MountPoint{"/mnt/db"}); }).join();
+    std::thread([answer = std::move(respond)] { answer(MountPoint{"/mnt/db"}); }).join();
     EXPECT_THAT(client.receive().body, HasSubstr("/mnt/db"));
   }
 }
@@ -218,7 +219,7 @@ TEST(PluginServer, TwoHundredParallelRequestsAreAllAnswered) {
   for (int i = 0; i < kRequests; ++i) {
     auto [request, respond] = running.handler.take_held();
     workers.emplace_back(
-        [name = request.name, respond = std::move(respond)] { respond(MountPoint{"/mnt/" + name}); });
+        [name = request.name, answer = std::move(respond)] { answer(MountPoint{"/mnt/" + name}); });
   }
   for (std::thread& worker : workers) worker.join();
   for (int i = 0; i < kRequests; ++i) {
@@ -452,6 +453,24 @@ TEST(PluginServer, AtTheLimitTheConnectionThatIsIdleForLongestMakesRoom) {
   EXPECT_TRUE(first.is_ended());
   RawClient fourth = running.connect();
   EXPECT_TRUE(second.is_ended());
+}
+
+TEST(PluginServer, WithoutDescriptorsItWaitsForSome) {
+  RunningServer running;
+  base::UniqueFd socket(::socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0));
+  rlimit usual = {};
+  ASSERT_EQ(::getrlimit(RLIMIT_NOFILE, &usual), 0);
+  const rlimit low = {.rlim_cur = 256, .rlim_max = usual.rlim_max};
+  ASSERT_EQ(::setrlimit(RLIMIT_NOFILE, &low), 0);
+  std::vector<base::UniqueFd> all_others;
+  for (int fd = ::dup(socket.get()); fd >= 0; fd = ::dup(socket.get())) all_others.emplace_back(fd);
+  RawClient client(std::move(socket), running.socket());
+  client.send(kGetDb);
+  for (int i = 0; i < 3; ++i) running.on_loop([] {});  // By now the loop has tried.
+  EXPECT_TRUE(running.handler.seen().empty());
+  all_others.clear();
+  ASSERT_EQ(::setrlimit(RLIMIT_NOFILE, &usual), 0);
+  EXPECT_EQ(client.receive().status, 200u);
 }
 
 TEST(PluginServer, StopRemovesTheSocketAndLetsRunningRequestsFinish) {

@@ -39,7 +39,7 @@ run_preset() {
   report=$(pwd)/build/$preset/tests.xml
   local status=0
   ctest --preset "$preset" --output-junit "$report" -j 2 || status=$?
-  python3 tests/summary.py "$report" || status=1
+  /usr/bin/python3 tests/summary.py "$report" || status=1
   return $status
 }
 

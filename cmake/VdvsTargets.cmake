@@ -6,7 +6,7 @@ target_compile_options(vdvs_flags INTERFACE -Wall -Wextra -Wpedantic -Wshadow -W
 target_include_directories(vdvs_flags INTERFACE ${CMAKE_SOURCE_DIR})
 target_compile_definitions(vdvs_flags INTERFACE VDVS_VERSION="${PROJECT_VERSION}" FMT_DEPRECATED_OSTREAM)
 if(CMAKE_CXX_COMPILER_ID STREQUAL "Clang")
-  target_compile_options(vdvs_flags INTERFACE -Wthread-safety)
+  target_compile_options(vdvs_flags INTERFACE -Wthread-safety -Wno-missing-designated-field-initializers)
 else()
   target_compile_options(vdvs_flags INTERFACE -Wno-missing-field-initializers)  # designated initialisers leave members out
 endif()

@@ -13,6 +13,7 @@
 
 #include "base/command.h"
 #include "base/fault.h"
+#include "fs-format/fault_points.h"
 #include "fs-format/disk_lock.h"
 #include "fs-format/formatter.h"
 #include "fs-format/identify.h"
@@ -83,15 +84,22 @@ Result<bool> is_read_only(const UniqueFd& fd, const std::string& node) {
   return value != 0;
 }
 
+/// How a tool is run; `lock`, where it is given, goes with it.
+base::CommandOptions until(base::Deadline deadline, int lock = -1) {
+  base::CommandOptions options;
+  options.deadline = deadline;
+  options.inherited_fd = lock;
+  return options;
+}
+
 class ToolFormatter final : public Formatter {
  public:
   Result<FileSystem> format(Blank blank, const FormatRequest& request, base::Deadline deadline) override {
     ASSIGN_OR_RETURN(const auto argv, make_mkfs_command(request, blank.node()));
     if (!base::find_program(argv[0])) return no_mkfs(request.fstype);
-    RETURN_IF_ERROR(base::fault_point("format.mkfs.before"));
-    ASSIGN_OR_RETURN(const CommandOutcome outcome,
-                     base::run_command(argv, {.deadline = deadline, .inherited_fd = blank.fd()}));
-    RETURN_IF_ERROR(base::fault_point("format.mkfs.after"));
+    RETURN_IF_ERROR(base::fault_point(kFaultMkfsBefore));
+    ASSIGN_OR_RETURN(const CommandOutcome outcome, base::run_command(argv, until(deadline, blank.fd())));
+    RETURN_IF_ERROR(base::fault_point(kFaultMkfsAfter));
     if (outcome.exit_status != 0) {
       return base::fail(code_of_exclusive(outcome, ErrorCode::kInvalid), "format '{}' with {}: {}",
                         blank.node(), argv[0], words_of(outcome));
@@ -105,7 +113,7 @@ class ToolFormatter final : public Formatter {
     ASSIGN_OR_RETURN(const bool is_fixed, is_read_only(fd, node));
     if (is_fixed) return {};
     RETURN_IF_ERROR(lock_disk(fd, node, LockKind::kExclusive, deadline));
-    const base::CommandOptions options = {.deadline = deadline, .inherited_fd = fd.get()};
+    const base::CommandOptions options = until(deadline, fd.get());
     return is_ext(fs.type) ? run_e2fsck({"e2fsck", "-p", node}, node, options) : check_vfat(node, options);
   }
 
@@ -127,7 +135,7 @@ class ToolFormatter final : public Formatter {
       return base::fail(ErrorCode::kUnsupported, "grow '{}': a mounted {} file system cannot grow", node,
                         fstype);
     }
-    return grow_by(argv, node, fstype, {.deadline = deadline});
+    return grow_by(argv, node, fstype, until(deadline));
   }
 
   std::vector<std::string> supported() const override {
@@ -178,7 +186,7 @@ class ToolFormatter final : public Formatter {
   static Result<void> grow_unmounted_ext(const std::string& node, base::Deadline deadline) {
     ASSIGN_OR_RETURN(UniqueFd fd, base::open_file(node, O_RDONLY));
     RETURN_IF_ERROR(lock_disk(fd, node, LockKind::kExclusive, deadline));
-    const base::CommandOptions options = {.deadline = deadline, .inherited_fd = fd.get()};
+    const base::CommandOptions options = until(deadline, fd.get());
     RETURN_IF_ERROR(run_e2fsck({"e2fsck", "-f", "-p", node}, node, options));
     return grow_by({"resize2fs", node}, node, "ext4", options);
   }

@@ -17,6 +17,7 @@
 #include <filesystem>
 
 #include "base/fault.h"
+#include "fs-format/fault_points.h"
 #include "fs-format/immutable_folder.h"
 #include "fs-format/mount_options.h"
 #include "fs-format/mounter.h"
@@ -234,7 +235,7 @@ class KernelMounter final : public Mounter {
 
   Result<void> attach(DetachedMount mount, const std::string& target) override {
     ASSIGN_OR_RETURN(const UniqueFd folder, make_immutable_folder(target));
-    RETURN_IF_ERROR(base::fault_point("mount.folder.after"));
+    RETURN_IF_ERROR(base::fault_point(kFaultMountFolder));
     if (::move_mount(mount.fd().get(), "", folder.get(), "",
                      MOVE_MOUNT_F_EMPTY_PATH | MOVE_MOUNT_T_EMPTY_PATH) == 0)
       return {};
@@ -253,7 +254,7 @@ class KernelMounter final : public Mounter {
     const int errnum = errno;
     if (errnum == EBUSY) return busy(target);
     if (errnum != EINVAL && errnum != ENOENT) return base::fail_errno(errnum, "unmount '{}'", target);
-    RETURN_IF_ERROR(base::fault_point("unmount.umount.after"));
+    RETURN_IF_ERROR(base::fault_point(kFaultUnmountMount));
     return remove_immutable_folder(target);
   }
 

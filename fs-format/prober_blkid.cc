@@ -132,6 +132,14 @@ Result<bool> has_clear_beginning(const UniqueFd& fd, const std::string& node, st
   return std::ranges::all_of(bytes, [](char byte) { return byte == 0; });
 }
 
+/// Whether somebody has the disk open exclusively. A file system that is mounted, here or in another mount
+/// namespace, always looks unclean; it shares its superblock with further mounts, and a checker must not
+/// touch it.
+bool is_claimed(const std::string& node) {
+  const UniqueFd claim(::open(node.c_str(), O_RDONLY | O_EXCL | O_CLOEXEC));
+  return !claim.is_open() && errno == EBUSY;
+}
+
 Result<Seen> describe_file_system(const Probe& probe, const UniqueFd& fd, const std::string& node) {
   FileSystem fs = {
       .type = value_of(probe, "TYPE"), .uuid = value_of(probe, "UUID"), .label = value_of(probe, "LABEL")};
@@ -140,7 +148,7 @@ Result<Seen> describe_file_system(const Probe& probe, const UniqueFd& fd, const 
     if (bytes != "\x01") return Foreign{"btrfs that spans several disks"};
   }
   ASSIGN_OR_RETURN(std::string head, read_at(fd, node, 0, kSuperblockHeadBytes));
-  fs.needs_check = superblock_needs_check(fs.type, std::as_bytes(std::span(head)));
+  fs.needs_check = superblock_needs_check(fs.type, std::as_bytes(std::span(head))) && !is_claimed(node);
   return fs;
 }
 

@@ -7,7 +7,7 @@
 namespace vdvs::mountd {
 
 inline constexpr std::string_view kFaultFormatMarked = "format.marked.after";      ///< The record says that mkfs may begin.
-inline constexpr std::string_view kFaultFormatMade = "format.mkfs.after";          ///< mkfs is done, the record does not know.
+inline constexpr std::string_view kFaultFormatMade = "format.made.after";          ///< The file system is there, the record does not know.
 inline constexpr std::string_view kFaultMountPrepared = "mount.prepared.after";    ///< The new root is prepared, unseen.
 inline constexpr std::string_view kFaultMountReady = "mount.ready.after";          ///< The record says ready; not mounted yet.
 inline constexpr std::string_view kFaultDetachReleased = "detach.released.after";  ///< The device is flushed, still attached.

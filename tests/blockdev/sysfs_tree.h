@@ -1,5 +1,6 @@
 // A sysfs tree made by a test, with the folders and relative links that the kernel makes for SCSI disks
-// behind PCI controllers (seen on a Debian 6.1 guest with a PVSCSI controller), and nothing else.
+// behind PCI controllers, and nothing else. Written from the shape of such trees, not yet compared with a guest that has a
+// PVSCSI controller.
 #pragma once
 
 #include <cstdint>

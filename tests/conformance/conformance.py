@@ -1,6 +1,7 @@
 #!/usr/bin/env python3
 """Replays, without an engine, what engines do to a volume plugin: conformance.py CASE --mountd PATH. Needs root."""
 import argparse
+import faulthandler
 import os
 import pathlib
 import subprocess
@@ -275,6 +276,7 @@ def main():
     parser.add_argument("case", choices=CASES)
     parser.add_argument("--mountd", required=True)
     arguments = parser.parse_args()
+    faulthandler.dump_traceback_later(100)  # where a test hangs, it says where, before ctest ends it
     with Lab(mountd=arguments.mountd) as lab:
         CASES[arguments.case](lab)
     print(f"{arguments.case}: passed")

@@ -8,6 +8,7 @@ again, as a user of Docker would. Whatever the point: no volume is lost or there
 end nothing is left on the host.
 """
 import argparse
+import faulthandler
 import hashlib
 import os
 import pathlib
@@ -148,6 +149,7 @@ def main():
     parser.add_argument("point")
     parser.add_argument("--mountd", required=True)
     arguments = parser.parse_args()
+    faulthandler.dump_traceback_later(100)  # where a test hangs, it says where, before ctest ends it
     with Lab(mountd=arguments.mountd) as lab:
         life = Life(lab, arguments.point)
         if "reset" in arguments.point:

@@ -7,7 +7,6 @@
 #include <boost/json/serialize.hpp>
 #include <cerrno>
 #include <filesystem>
-#include <set>
 
 #include "base/checksum.h"
 #include "base/json.h"
@@ -149,19 +148,29 @@ Result<void> VolumeCatalogue::erase(const std::string& name) {
   return append(encode_entry({CatalogueRecord{.name = name}, true}));
 }
 
+// One pass over both sides in order: this runs at every List, and mostly finds nothing to change.
 Result<void> VolumeCatalogue::keep_only(const std::vector<std::string>& names) {
-  const std::set<std::string_view> wanted(names.begin(), names.end());
+  std::vector<std::string_view> wanted(names.begin(), names.end());
+  if (!std::ranges::is_sorted(wanted)) std::ranges::sort(wanted);
+  wanted.erase(std::unique(wanted.begin(), wanted.end()), wanted.end());
   MutexLock lock(mutex_);
   std::string lines;
-  std::erase_if(records_, [&](const auto& entry) {
-    if (wanted.contains(entry.first)) return false;
-    lines += encode_entry({CatalogueRecord{.name = entry.first}, true});
-    return true;
-  });
-  for (const std::string& name : names) {
-    auto [entry, is_new] = records_.try_emplace(name, CatalogueRecord{.name = name});
-    if (is_new) lines += encode_entry({entry->second});
+  auto record = records_.begin();
+  auto erase_before = [&](auto is_before) {
+    while (record != records_.end() && is_before(record->first)) {
+      lines += encode_entry({CatalogueRecord{.name = record->first}, true});
+      record = records_.erase(record);
+    }
+  };
+  for (std::string_view name : wanted) {
+    erase_before([name](std::string_view known) { return known < name; });
+    if (record == records_.end() || record->first != name) {
+      record = records_.emplace_hint(record, name, CatalogueRecord{.name = std::string(name)});
+      lines += encode_entry({record->second});
+    }
+    ++record;
   }
+  erase_before([](std::string_view) { return true; });
   if (lines.empty()) return {};
   return append(lines);
 }
@@ -184,10 +193,13 @@ std::optional<CatalogueRecord> VolumeCatalogue::find_short(const std::string& sh
   return std::nullopt;
 }
 
-std::string VolumeCatalogue::driver_of(const std::string& name) const {
+std::map<std::string, std::string> VolumeCatalogue::other_drivers() const {
   MutexLock lock(mutex_);
-  auto found = records_.find(name);
-  return found == records_.end() ? std::string() : found->second.driver;
+  std::map<std::string, std::string> drivers;
+  for (const auto& [name, record] : records_) {
+    if (!record.driver.empty()) drivers.emplace_hint(drivers.end(), name, record.driver);
+  }
+  return drivers;
 }
 
 std::vector<std::string> VolumeCatalogue::names() const {

@@ -55,8 +55,8 @@ class VolumeCatalogue {
   /// A record whose volume part is `short_name`, on `datastore` if that is not empty.
   std::optional<CatalogueRecord> find_short(const std::string& short_name, const std::string& datastore) const;
   std::vector<std::string> names() const;
-  /// The record's `driver`, without a copy of the rest; empty for an unknown name.
-  std::string driver_of(const std::string& name) const;
+  /// Name and driver of the volumes that were made under another driver than the main one: few, or none.
+  std::map<std::string, std::string> other_drivers() const;
 
  private:
   explicit VolumeCatalogue(std::string path) : path_(std::move(path)) {}

@@ -321,9 +321,12 @@ std::optional<VolumeView> VolumeKeeper::remembered(const esx::VolumeName& name, 
 
 VolumeList VolumeKeeper::views_of(const std::vector<std::string>& names, const std::string& driver,
                                   const std::string& main_driver) const {
-  std::set<std::string> mounted;
+  std::set<std::string> mounted;  // by qualified name
+  const std::string prefix = mount_point_of(world_, "");
   if (auto mounts = world_.mounter.list()) {
-    for (fsformat::Mount& mount : *mounts) mounted.insert(std::move(mount.target));
+    for (const fsformat::Mount& mount : *mounts) {
+      if (mount.target.starts_with(prefix)) mounted.insert(mount.target.substr(prefix.size()));
+    }
   }
   const std::map<std::string, std::string> other_drivers = catalogue_.other_drivers();
   const bool is_main = driver == main_driver;
@@ -332,9 +335,8 @@ VolumeList VolumeKeeper::views_of(const std::vector<std::string>& names, const s
   for (const std::string& name : names) {
     const auto other = other_drivers.find(name);
     if (other == other_drivers.end() ? !is_main : other->second != driver) continue;
-    const std::string target = mount_point_of(world_, name);
     list.volumes.push_back({.name = display_name(name),
-                            .mount_point = mounted.contains(target) ? target : std::string(),
+                            .mount_point = mounted.contains(name) ? mount_point_of(world_, name) : std::string(),
                             .created_at = {},
                             .status = {}});
   }

@@ -455,6 +455,15 @@ TEST(PluginServer, AtTheLimitTheConnectionThatIsIdleForLongestMakesRoom) {
   EXPECT_TRUE(second.is_ended());
 }
 
+// The undefined-behaviour sanitizer makes a pipe to look at an object's type, and calls the object bad where
+// it cannot: this test has no place in its build. GCC has no __has_feature.
+#if !defined(__has_feature)
+#define VDVS_HAS_UBSAN 0
+#else
+#define VDVS_HAS_UBSAN __has_feature(undefined_behavior_sanitizer)
+#endif
+
+#if !VDVS_HAS_UBSAN
 TEST(PluginServer, WithoutDescriptorsItWaitsForSome) {
   RunningServer running;
   base::UniqueFd socket(::socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0));
@@ -472,6 +481,7 @@ TEST(PluginServer, WithoutDescriptorsItWaitsForSome) {
   ASSERT_EQ(::setrlimit(RLIMIT_NOFILE, &usual), 0);
   EXPECT_EQ(client.receive().status, 200u);
 }
+#endif
 
 TEST(PluginServer, StopRemovesTheSocketAndLetsRunningRequestsFinish) {
   RunningServer running;

@@ -25,6 +25,7 @@ using base::Result;
 using base::UniqueFd;
 
 constexpr std::string_view kDescriptorEnding = ".vmdk";
+constexpr std::string_view kExtentEnding = "-flat.vmdk";
 constexpr std::string_view kCreatingEnding = ".vmdk.creating";
 constexpr std::string_view kRemovingEnding = ".vmdk.removing";
 
@@ -41,7 +42,6 @@ std::string creating_name(std::string_view volume) {
 std::string removing_name(std::string_view volume) {
   return std::string(volume) + std::string(kRemovingEnding);
 }
-std::string extent_name(std::string_view volume) { return std::string(volume) + "-flat.vmdk"; }
 
 /// Known to be used by one kernel at a time. Anything else (NFS, CIFS, FUSE, Ceph, GFS2, ...) may be shared
 /// between hosts.
@@ -69,12 +69,8 @@ bool is_settled(const struct stat& folder) {
 std::optional<std::string> volume_of(std::string_view file, std::string_view ending) {
   if (!file.ends_with(ending)) return std::nullopt;
   file.remove_suffix(ending.size());
-  auto name = VolumeName::parse(file);
-  if (!name || name->is_qualified()) {
-    // "a@b" is a volume's name only before a datastore's.
-    if (file.find('@') == std::string_view::npos || !VolumeName::parse(std::string(file) + "@x"))
-      return std::nullopt;
-  }
+  // Qualified, because "a@b" is a volume's name only before a datastore's.
+  if (!VolumeName::parse(std::string(file) + "@x")) return std::nullopt;
   return std::string(file);
 }
 
@@ -92,6 +88,14 @@ Result<std::unique_ptr<DiskStore>> DiskStore::open(std::string name, const std::
   return std::unique_ptr<DiskStore>(new DiskStore(std::move(name), std::move(folder), is_shared_anyway));
 }
 
+std::string DiskStore::extent_name(std::string_view volume) {
+  return std::string(volume) + std::string(kExtentEnding);
+}
+
+std::optional<std::string> DiskStore::volume_of_extent(std::string_view file) {
+  return volume_of(file, kExtentEnding);
+}
+
 Result<DiskStore::Listing> DiskStore::read_listing() const {
   Listing listing;
   ASSIGN_OR_RETURN(const struct stat before, folder_.status());
@@ -105,13 +109,14 @@ Result<DiskStore::Listing> DiskStore::read_listing() const {
     ASSIGN_OR_RETURN(const std::optional<struct stat> info, folder_.look(file));
     if (!info || !S_ISREG(info->st_mode) || static_cast<std::size_t>(info->st_size) > kMaxDescriptorBytes)
       continue;
-    listing.volumes.push_back(std::move(*volume));
+    ASSIGN_OR_RETURN(VolumeName name, VolumeName::parse(*volume + "@" + name_));
+    listing.volumes.push_back(std::move(name));
   }
   std::ranges::sort(listing.volumes);
   return listing;
 }
 
-Result<std::vector<std::string>> DiskStore::list() {
+Result<std::vector<VolumeName>> DiskStore::list() {
   ASSIGN_OR_RETURN(const struct stat now, folder_.status());
   {
     base::MutexLock lock(mutex_);
@@ -121,7 +126,7 @@ Result<std::vector<std::string>> DiskStore::list() {
     }
   }
   ASSIGN_OR_RETURN(Listing listing, read_listing());
-  std::vector<std::string> volumes = listing.volumes;
+  std::vector<VolumeName> volumes = listing.volumes;
   base::MutexLock lock(mutex_);
   if (listing.is_settled) {
     listing_ = std::move(listing);
@@ -211,10 +216,10 @@ Result<UniqueFd> DiskStore::open_extent(const StoredDisk& disk, int flags) const
   return folder_.open_file(disk.descriptor.extent, flags);
 }
 
-Result<void> DiskStore::write_new_file(const std::string& name, std::string_view content) const {
-  ASSIGN_OR_RETURN(const UniqueFd file, folder_.create_file(name));
+Result<UniqueFd> DiskStore::write_new_file(const std::string& name, std::string_view content) const {
+  ASSIGN_OR_RETURN(UniqueFd file, folder_.create_file(name));
   RETURN_IF_ERROR(base::write_all_at(file, content, 0, folder_.path_of(name)));
-  return base::sync_all(file, folder_.path_of(name));
+  return file;
 }
 
 Result<void> DiskStore::save(StoredDisk& disk) const {
@@ -223,7 +228,8 @@ Result<void> DiskStore::save(StoredDisk& disk) const {
   if (!file && !is_new) return std::unexpected(std::move(file).error());
   if (is_new) {
     ASSIGN_OR_RETURN(const std::string content, encode_sidecar(disk.sidecar));
-    RETURN_IF_ERROR(write_new_file(disk.sidecar_name, content));
+    ASSIGN_OR_RETURN(const UniqueFd made, write_new_file(disk.sidecar_name, content));
+    RETURN_IF_ERROR(base::sync_all(made, folder_.path_of(disk.sidecar_name)));
     RETURN_IF_ERROR(folder_.sync());
   } else {
     struct stat info;
@@ -235,7 +241,8 @@ Result<void> DiskStore::save(StoredDisk& disk) const {
     RETURN_IF_ERROR(base::write_all_at(*file, content, 0, path));
     RETURN_IF_ERROR(base::sync_data(*file, path));
     // Longer than any sidecar: it was garbage, and its end would make ours garbage too.
-    if (info.st_size > static_cast<off_t>(kMaxSidecarBytes) && ::ftruncate(file->get(), static_cast<off_t>(content.size())) != 0) {
+    if (info.st_size > static_cast<off_t>(kMaxSidecarBytes) &&
+        ::ftruncate(file->get(), static_cast<off_t>(content.size())) != 0) {
       return fail_errno(errno, "cut '{}'", path);
     }
   }
@@ -253,13 +260,13 @@ Result<void> DiskStore::make_files(const std::string& volume, const NewDisk& wis
   descriptor.is_thin = wish.shape.format == DiskFormat::kThin;
   const std::string sidecar_name = sidecar_file_name(volume);
   descriptor.sidecars = sidecars_line(sidecar_name);
-  RETURN_IF_ERROR(write_new_file(creating_name(volume), print_descriptor(descriptor)));
-  RETURN_IF_ERROR(folder_.sync());
+  ASSIGN_OR_RETURN(const UniqueFd text, write_new_file(creating_name(volume), print_descriptor(descriptor)));
+  RETURN_IF_ERROR(folder_.sync());  // the proof is durable before there is anything that it speaks about
   RETURN_IF_ERROR(fault_point(kFaultCreateIntent));
 
-  ASSIGN_OR_RETURN(const std::string metadata, encode_sidecar(wish.sidecar));
+  ASSIGN_OR_RETURN(const std::string content, encode_sidecar(wish.sidecar));
   RETURN_IF_ERROR(folder_.unlink(sidecar_name));  // of a disk that is no more
-  RETURN_IF_ERROR(write_new_file(sidecar_name, metadata));
+  ASSIGN_OR_RETURN(const UniqueFd metadata, write_new_file(sidecar_name, content));
   RETURN_IF_ERROR(fault_point(kFaultCreateSidecar));
 
   ASSIGN_OR_RETURN(const UniqueFd extent, folder_.create_file(descriptor.extent));
@@ -271,15 +278,15 @@ Result<void> DiskStore::make_files(const std::string& volume, const NewDisk& wis
   } else {
     RETURN_IF_ERROR(allocate_extent(extent, wish.shape, progress, path));
   }
-  RETURN_IF_ERROR(base::sync_all(extent, path));
+  for (const UniqueFd* file : {&extent, &metadata, &text}) RETURN_IF_ERROR(base::sync_all(*file, path));
   RETURN_IF_ERROR(fault_point(kFaultCreateExtent));
-  return folder_.link(creating_name(volume), descriptor_name(volume));
+  return folder_.publish(creating_name(volume), descriptor_name(volume));
 }
 
 Result<void> DiskStore::create(const std::string& volume, const NewDisk& wish, const UniqueFd* source,
                                const Progress& progress) const {
   const std::string path = folder_.path_of(descriptor_name(volume));
-  RETURN_IF_ERROR(take_away_leftovers(volume));
+  RETURN_IF_ERROR(settle(volume));
   ASSIGN_OR_RETURN(const bool is_there, folder_.has(descriptor_name(volume)));
   if (is_there) return fail(ErrorCode::kExists, "File {} already exists", path);
   ASSIGN_OR_RETURN(const bool has_foreign_extent, folder_.has(extent_name(volume)));
@@ -299,7 +306,6 @@ Result<void> DiskStore::create(const std::string& volume, const NewDisk& wish, c
     (void)folder_.unlink(creating_name(volume));
     return made;
   }
-  RETURN_IF_ERROR(folder_.unlink(creating_name(volume)));
   RETURN_IF_ERROR(folder_.sync());
   return fault_point(kFaultCreateCommit);
 }
@@ -329,8 +335,8 @@ Result<void> DiskStore::remove(const StoredDisk& disk) const {
   RETURN_IF_ERROR(folder_.sync());
   RETURN_IF_ERROR(fault_point(kFaultRemoveMark));
   RETURN_IF_ERROR(erase_parts(volume, disk.sidecar_name));
-  RETURN_IF_ERROR(folder_.unlink(removing_name(volume)));
-  return folder_.sync();
+  // Not synced: should the power fail now, the durable mark is found again and the rest is repeated.
+  return folder_.unlink(removing_name(volume));
 }
 
 Result<void> DiskStore::blank(const StoredDisk& disk) const {
@@ -339,10 +345,9 @@ Result<void> DiskStore::blank(const StoredDisk& disk) const {
     return fail(ErrorCode::kInUse, "blank '{}': its extent is locked by another host or process",
                 disk.volume);
   }
-  auto options =
-      VolumeOptions::parse({{"diskformat", disk.sidecar.options.contains("diskformat")
-                                               ? disk.sidecar.options.at("diskformat")
-                                               : std::string(disk_format_name(DiskFormat::kThin))}});
+  const auto stored = disk.sidecar.options.find("diskformat");
+  const auto options =
+      VolumeOptions::parse(stored == disk.sidecar.options.end() ? OptionMap() : OptionMap{*stored});
   const DiskFormat format = options ? options->disk_format : DiskFormat::kThin;
   const std::string path = folder_.path_of(disk.descriptor.extent);
   RETURN_IF_ERROR(blank_extent(extent, {disk.descriptor.size_bytes, format}, path));
@@ -350,12 +355,12 @@ Result<void> DiskStore::blank(const StoredDisk& disk) const {
   return fault_point(kFaultResetExtent);
 }
 
-Result<void> DiskStore::take_away_leftovers(const std::string& volume) const {
+Result<void> DiskStore::settle(const std::string& volume) const {
   for (const std::string& marker : {creating_name(volume), removing_name(volume)}) {
     ASSIGN_OR_RETURN(const bool is_marked, folder_.has(marker));
     if (!is_marked) continue;
     ASSIGN_OR_RETURN(const bool is_there, folder_.has(descriptor_name(volume)));
-    if (!is_there) {  // else the create got as far as its commit, and only the marker is left
+    if (!is_there) {  // else the disk counts, and only the marker is left
       auto text = read_text(marker, kMaxDescriptorBytes);
       auto descriptor = text ? parse_descriptor(*text) : fail(ErrorCode::kCorrupt, "unreadable");
       auto named = descriptor ? find_sidecar_name(descriptor->sidecars, volume) : std::nullopt;
@@ -376,7 +381,7 @@ Result<void> DiskStore::clean_up() const {
     if (!volume) volume = volume_of(file, kRemovingEnding);
     if (!volume) continue;
     ASSIGN_OR_RETURN(const auto lock, folder_.try_lock(*volume));
-    if (lock) RETURN_IF_ERROR(take_away_leftovers(*volume));
+    if (lock) RETURN_IF_ERROR(settle(*volume));
   }
   return {};
 }

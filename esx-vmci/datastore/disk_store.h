@@ -54,8 +54,12 @@ class DiskStore {
   /// Whether hosts beyond this kernel may use the datastore: the file system is not known to be a local one.
   bool is_shared() const { return is_shared_; }
 
-  /// Names, sorted. From memory while the folder has not changed. Thread: any.
-  base::Result<std::vector<std::string>> list() EXCLUDES(mutex_);
+  /// The name of a volume's extent, and back.
+  static std::string extent_name(std::string_view volume);
+  static std::optional<std::string> volume_of_extent(std::string_view file);
+
+  /// Qualified names, sorted. From memory while the folder has not changed. Thread: any.
+  base::Result<std::vector<VolumeName>> list() EXCLUDES(mutex_);
 
   /// Errors: kNotFound; kUnsupported, kCorrupt with the reason why the disk cannot be used.
   base::Result<StoredDisk> load(std::string_view volume) const;
@@ -66,6 +70,8 @@ class DiskStore {
 
   // The rest needs the volume's lock (folder().lock(volume)).
 
+  /// Finishes or takes away what an interrupted create or remove of this volume has left.
+  base::Result<void> settle(const std::string& volume) const;
   /// Writes the sidecar; durable before it returns.
   base::Result<void> save(StoredDisk& disk) const;
   /// `source`: open for reading, to be copied; nullptr for a blank disk. Errors: kExists, kForeignData (an
@@ -88,16 +94,15 @@ class DiskStore {
     struct timespec modified = {};
     struct timespec changed = {};
     bool is_settled = false;  ///< The folder had been quiet for long enough when it was read.
-    std::vector<std::string> volumes;
+    std::vector<VolumeName> volumes;
   };
 
   base::Result<std::string> read_text(const std::string& name, std::size_t max_bytes) const;
   base::Result<void> read_sidecar(StoredDisk& disk) const;
   base::Result<Listing> read_listing() const;
-  base::Result<void> write_new_file(const std::string& name, std::string_view content) const;
+  base::Result<base::UniqueFd> write_new_file(const std::string& name, std::string_view content) const;
   base::Result<void> make_files(const std::string& volume, const NewDisk& wish, const base::UniqueFd* source,
                                 const Progress& progress, bool& has_extent) const;
-  base::Result<void> take_away_leftovers(const std::string& volume) const;
   base::Result<void> erase_parts(const std::string& volume, const std::string& sidecar_name) const;
 
   const std::string name_;

@@ -155,8 +155,8 @@ Result<std::string> encode_sidecar(const Sidecar& sidecar, std::size_t min_bytes
     ours = member->get_object();
   json::object& options = member_object(root, "volOpts");
   for (const auto& [name, value] : sidecar.options) options[name] = value;
-  root["created"] = sidecar.created;
-  root["created-by"] = sidecar.created_by;
+  set_or_erase(root, "created", sidecar.created);
+  set_or_erase(root, "created-by", sidecar.created_by);
   put_attachment(sidecar, root, ours);
   if (sidecar.init == InitState::kReady) {
     ours.erase("init");

@@ -7,7 +7,7 @@
 #include <unistd.h>
 
 #include <cerrno>
-#include <climits>
+#include <cstdio>
 #include <cstdlib>
 #include <memory>
 
@@ -112,9 +112,16 @@ Result<bool> VolumeFolder::has(std::string_view name) const {
   return info.has_value();
 }
 
-Result<void> VolumeFolder::link(std::string_view from, std::string_view to) const {
-  if (::linkat(fd_.get(), std::string(from).c_str(), fd_.get(), std::string(to).c_str(), 0) == 0) return {};
-  return fail_errno(errno, "link '{}' to '{}'", from, path_of(to));
+Result<void> VolumeFolder::publish(std::string_view from, std::string_view to) const {
+  const std::string old_name(from);
+  const std::string new_name(to);
+  if (::renameat2(fd_.get(), old_name.c_str(), fd_.get(), new_name.c_str(), RENAME_NOREPLACE) == 0) return {};
+  if (errno != EINVAL && errno != ENOSYS) return fail_errno(errno, "rename '{}' to '{}'", path_of(from), to);
+  // NFS has no such rename, but links that fail where the name is taken.
+  if (::linkat(fd_.get(), old_name.c_str(), fd_.get(), new_name.c_str(), 0) != 0) {
+    return fail_errno(errno, "link '{}' to '{}'", path_of(from), to);
+  }
+  return unlink(from);
 }
 
 Result<void> VolumeFolder::rename(std::string_view from, std::string_view to) const {

@@ -52,8 +52,8 @@ class VolumeFolder {
   base::Result<std::optional<struct stat>> look(std::string_view name) const;
   base::Result<bool> has(std::string_view name) const;
 
-  /// A second name for a file. Errors: kExists.
-  base::Result<void> link(std::string_view from, std::string_view to) const;
+  /// Gives a file the name under which it counts, in one step. Errors: kExists.
+  base::Result<void> publish(std::string_view from, std::string_view to) const;
   base::Result<void> rename(std::string_view from, std::string_view to) const;
   /// A file that is not there is success.
   base::Result<void> unlink(std::string_view name) const;

@@ -13,6 +13,9 @@
 
 namespace vdvs::esx {
 
+/// What a hypervisor can keep with a disk to know whose it is.
+inline constexpr std::size_t kMaxVmUuidBytes = 58;
+
 /// The virtual machine that asks. For the loop hypervisor: this host.
 struct Vm {
   std::string uuid;

@@ -92,7 +92,8 @@ Result<std::optional<loop_info64>> status_of(const UniqueFd& device, std::string
   return fail_errno(errno, "ask for the status of '{}'", node);
 }
 
-std::string owner_tag(const Vm& vm) { return (std::string(kOwnerTag) + vm.uuid).substr(0, LO_NAME_SIZE - 1); }
+static_assert(kOwnerTag.size() + kMaxVmUuidBytes < LO_NAME_SIZE);
+std::string owner_tag(const Vm& vm) { return std::string(kOwnerTag) + vm.uuid; }
 
 /// The uuid that `owner_tag` put in, or empty for a device that is not ours.
 std::string owner_of(const loop_info64& info) {
@@ -102,7 +103,7 @@ std::string owner_of(const loop_info64& info) {
 }
 
 bool is_owned_by(const Attachment& attachment, const Vm& vm) {
-  return !attachment.vm_uuid.empty() && attachment.vm_uuid == owner_tag(vm).substr(kOwnerTag.size());
+  return !attachment.vm_uuid.empty() && attachment.vm_uuid == vm.uuid;
 }
 
 Result<LoopAddress> address_of(const UniqueFd& device, const std::string& node, const loop_info64& info) {
@@ -116,20 +117,32 @@ Result<LoopAddress> address_of(const UniqueFd& device, const std::string& node, 
   return address;
 }
 
-/// What `loop` is, if it has the file that `file` describes.
-Result<std::optional<Attachment>> match(const BoundLoop& loop, const struct stat& file,
+/// The extent as its path says, or nullopt where it was deleted (a device over it lives on, and must be found
+/// to be taken away).
+Result<std::optional<struct stat>> look_at(const std::string& path) {
+  struct stat file;
+  if (::lstat(path.c_str(), &file) == 0) return file;
+  if (errno == ENOENT) return std::nullopt;
+  return fail_errno(errno, "stat '{}'", path);
+}
+
+/// What `loop` is, if its file is the one at `path`, which `file` describes.
+Result<std::optional<Attachment>> match(const BoundLoop& loop, const std::optional<struct stat>& file,
                                         const std::string& path) {
+  if (!file && loop.backing_file != path) return std::nullopt;
   auto device = base::open_file(loop.node(), O_RDONLY);
-  if (!device && (device.error().code() == ErrorCode::kNotFound)) return std::nullopt;  // gone meanwhile
+  if (!device && device.error().code() == ErrorCode::kNotFound) return std::nullopt;  // gone meanwhile
   if (!device) return std::unexpected(std::move(device).error());
   ASSIGN_OR_RETURN(const auto info, status_of(*device, loop.node()));
-  if (!info || info->lo_device != file.st_dev || info->lo_inode != file.st_ino) return std::nullopt;
+  if (!info || (file && (info->lo_device != file->st_dev || info->lo_inode != file->st_ino)))
+    return std::nullopt;
   ASSIGN_OR_RETURN(LoopAddress address, address_of(*device, loop.node(), *info));
   return Attachment{path, owner_of(*info), "loop device " + loop.node(), std::move(address)};
 }
 
-/// Tells when somebody closes the file: a loop device that goes away does. Made only where there is something to
-/// wait for: closing an inotify descriptor takes the kernel some 20 ms (fsnotify waits for a grace period).
+/// Tells when somebody closes the file: a loop device that goes away does. Made only where there is something
+/// to wait for: closing an inotify descriptor takes the kernel some 20 ms (fsnotify waits for a grace
+/// period).
 class CloseWatch {
  public:
   explicit CloseWatch(const std::string& path) : fd_(::inotify_init1(IN_CLOEXEC | IN_NONBLOCK)) {
@@ -159,8 +172,7 @@ class LoopHypervisor final : public Hypervisor {
 
 /// `looks_everywhere`: also at devices whose file has another name (a hard link, or renamed).
 Result<std::optional<Attachment>> find_loop(const Disk& disk, bool looks_everywhere) {
-  struct stat file;
-  if (::lstat(disk.extent_path.c_str(), &file) != 0) return fail_errno(errno, "stat '{}'", disk.extent_path);
+  ASSIGN_OR_RETURN(const auto file, look_at(disk.extent_path));
   ASSIGN_OR_RETURN(const auto loops, bound_loops());
   for (const BoundLoop& loop : loops) {
     if (!looks_everywhere && base_name(loop.backing_file) != base_name(disk.extent_path)) continue;
@@ -196,7 +208,9 @@ Result<UniqueFd> open_locked(const Disk& disk) {
       continue;
     }
     if (watch->wait(deadline)) continue;
-    return fail(ErrorCode::kBusyElsewhere, "'{}' is locked by another host or process", disk.extent_path);
+    return std::unexpected(base::Error(
+        ErrorCode::kBusyElsewhere, fmt::format("'{}' is locked by another host or process", disk.extent_path),
+        "'lslocks' shows which process, if it is on this host"));
   }
   return extent;
 }
@@ -235,25 +249,29 @@ Result<std::optional<LoopAddress>> configure(const UniqueFd& control, const Uniq
   return address_of(device, node, *info);
 }
 
-/// Takes back a clearing that waits for the last opener (see `detach`), so that a device in use stays.
-Result<void> keep(const Attachment& attachment) {
+/// Takes back a clearing that waits for the last opener (see `detach`), so that a device in use stays. False
+/// where it is cleared already.
+Result<bool> keep(const Attachment& attachment) {
   const std::string& node = std::get<LoopAddress>(attachment.address).node;
-  ASSIGN_OR_RETURN(const UniqueFd device, base::open_file(node, O_RDONLY));
+  ASSIGN_OR_RETURN(const UniqueFd device, open_node(node, O_RDONLY));
   ASSIGN_OR_RETURN(auto info, status_of(device, node));
-  if (!info) return fail(ErrorCode::kUnavailable, "'{}' was cleared meanwhile", node);
-  if ((info->lo_flags & LO_FLAGS_AUTOCLEAR) == 0) return {};
+  if (!info) return false;
+  if ((info->lo_flags & LO_FLAGS_AUTOCLEAR) == 0) return true;
   info->lo_flags &= ~static_cast<__u32>(LO_FLAGS_AUTOCLEAR);
-  if (::ioctl(device.get(), LOOP_SET_STATUS64, &*info) != 0) return fail_errno(errno, "keep '{}'", node);
-  return {};
+  if (::ioctl(device.get(), LOOP_SET_STATUS64, &*info) == 0) return true;
+  if (errno == ENXIO) return false;
+  return fail_errno(errno, "keep '{}'", node);
 }
 
 Result<base::DiskAddress> LoopHypervisor::attach(const Vm& vm, const Disk& disk) {
+  VDVS_CHECK(!vm.uuid.empty() && vm.uuid.size() <= kMaxVmUuidBytes);
   ASSIGN_OR_RETURN(const auto found, find_loop(disk, true));
+  bool is_there = found.has_value();
   if (found && is_owned_by(*found, vm)) {
-    RETURN_IF_ERROR(keep(*found));
-    return found->address;
+    ASSIGN_OR_RETURN(is_there, keep(*found));
+    if (is_there) return found->address;
   }
-  if (found) {
+  if (is_there) {
     return fail(ErrorCode::kBusyElsewhere, "'{}' is attached as {}{}", disk.extent_path, found->what,
                 found->vm_uuid.empty() ? ", which was not made by this service" : " of vm " + found->vm_uuid);
   }
@@ -295,7 +313,8 @@ Result<void> LoopHypervisor::detach(const Vm& vm, const Disk& disk) {
       continue;
     }
     if (watch->wait(deadline)) continue;
-    RETURN_IF_ERROR(keep(*rest));
+    ASSIGN_OR_RETURN(const bool is_there, keep(*rest));
+    if (!is_there) return {};
     return fail(ErrorCode::kInUse, "'{}' is open in some process", address.node);
   }
 }
@@ -309,8 +328,7 @@ Result<std::vector<Attachment>> LoopHypervisor::attached_in(const std::string& f
   std::vector<Attachment> attachments;
   for (const BoundLoop& loop : loops) {
     const std::string path = fmt::format("{}/{}", folder, base_name(loop.backing_file));
-    struct stat file;
-    if (::lstat(path.c_str(), &file) != 0) continue;
+    ASSIGN_OR_RETURN(const auto file, look_at(path));
     ASSIGN_OR_RETURN(auto found, match(loop, file, path));
     if (found) attachments.push_back(std::move(*found));
   }

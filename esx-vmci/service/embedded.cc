@@ -227,6 +227,7 @@ Result<void> EmbeddedControlPlane::clone(DiskStore& store, const VolumeName& nam
 Result<void> EmbeddedControlPlane::remove(const VolumeName& name) {
   ASSIGN_OR_RETURN(DiskStore * store, store_of(name));
   ASSIGN_OR_RETURN(const auto lock, store->folder().lock(name.volume()));
+  RETURN_IF_ERROR(store->settle(name.volume()));
   auto stored = store->load(name.volume());
   if (!stored && stored.error().code() == ErrorCode::kNotFound) return {};
   if (!stored) return failed("remove", name, std::move(stored).error());
@@ -247,6 +248,7 @@ Result<void> EmbeddedControlPlane::remove(const VolumeName& name) {
 Result<base::DiskAddress> EmbeddedControlPlane::attach(const VolumeName& name) {
   ASSIGN_OR_RETURN(DiskStore * store, store_of(name));
   ASSIGN_OR_RETURN(const auto lock, store->folder().lock(name.volume()));
+  RETURN_IF_ERROR(store->settle(name.volume()));
   ASSIGN_OR_RETURN(StoredDisk stored, store->load(name.volume()));
   RETURN_IF_ERROR(store->look_at_extent(stored));
   const Disk disk = disk_of(*store, stored);
@@ -280,14 +282,19 @@ Result<base::DiskAddress> EmbeddedControlPlane::attach(const VolumeName& name) {
 
 Result<void> EmbeddedControlPlane::detach(const VolumeName& name) {
   ASSIGN_OR_RETURN(DiskStore * store, store_of(name));
-  ASSIGN_OR_RETURN(const auto lock, store->folder().lock(name.volume()));
+  // A disk is let go even where its datastore cannot be written any more, or its descriptor was damaged or
+  // deleted: the device counts.
+  const auto lock = store->folder().lock(name.volume());
+  if (!lock && lock.error().code() != ErrorCode::kReadOnly && lock.error().code() != ErrorCode::kIo) {
+    return std::unexpected(lock.error());
+  }
   auto stored = store->load(name.volume());
-  if (!stored && stored.error().code() == ErrorCode::kNotFound) return {};
-  if (!stored) return failed("detach", name, std::move(stored).error());
-  auto detached = hypervisor_->detach(vm_, disk_of(*store, *stored));
+  Disk disk;
+  disk.extent_path = store->folder().path_of(DiskStore::extent_name(name.volume()));
+  auto detached = hypervisor_->detach(vm_, disk);
   if (!detached) return failed("detach", name, std::move(detached).error());
   RETURN_IF_ERROR(fault_point(kFaultDetachDevice));
-  if (!stored->sidecar.attached || stored->sidecar.attached->vm_uuid != vm_.uuid) return {};
+  if (!stored || !stored->sidecar.attached || stored->sidecar.attached->vm_uuid != vm_.uuid) return {};
   stored->sidecar.attached.reset();
   if (auto saved = store->save(*stored); !saved) {
     // The disk is free; the record corrects itself at the next attach.
@@ -320,16 +327,13 @@ Result<VolumeInfo> EmbeddedControlPlane::get(const VolumeName& name) {
 }
 
 Result<std::vector<VolumeName>> EmbeddedControlPlane::list() {
+  if (stores_.size() == 1) return stores_.front()->list();
   std::vector<VolumeName> names;
   for (const auto& store : stores_) {
     ASSIGN_OR_RETURN(const auto volumes, store->list());
-    names.reserve(names.size() + volumes.size());
-    for (const std::string& volume : volumes) {
-      ASSIGN_OR_RETURN(VolumeName name, VolumeName::parse(volume + "@" + store->name()));
-      names.push_back(std::move(name));
-    }
+    names.insert(names.end(), volumes.begin(), volumes.end());
   }
-  if (!std::ranges::is_sorted(names)) std::ranges::sort(names);  // one datastore lists in order already
+  std::ranges::sort(names);
   return names;
 }
 
@@ -338,11 +342,12 @@ Result<std::vector<VolumeName>> EmbeddedControlPlane::attached_here() {
   for (const auto& store : stores_) {
     ASSIGN_OR_RETURN(const auto attachments, hypervisor_->attached_in(store->folder().path()));
     for (const Attachment& attachment : attachments) {
-      constexpr std::string_view kExtentEnding = "-flat.vmdk";
-      std::string file = std::filesystem::path(attachment.extent_path).filename().string();
-      if (!is_ours(attachment) || !file.ends_with(kExtentEnding)) continue;
-      file.resize(file.size() - kExtentEnding.size());
-      if (auto name = VolumeName::parse(file + "@" + store->name())) names.push_back(std::move(*name));
+      if (!is_ours(attachment)) continue;
+      const std::string file = std::filesystem::path(attachment.extent_path).filename().string();
+      if (auto volume = DiskStore::volume_of_extent(file)) {
+        ASSIGN_OR_RETURN(VolumeName name, VolumeName::parse(*volume + "@" + store->name()));
+        names.push_back(std::move(name));
+      }
     }
   }
   std::ranges::sort(names);
@@ -404,6 +409,10 @@ Result<DatastoreFolder> parse_datastore_folder(std::string_view text) {
 Result<std::unique_ptr<ControlPlane>> make_embedded_control_plane(EmbeddedOptions options,
                                                                   std::unique_ptr<Hypervisor> hypervisor) {
   if (options.datastores.empty()) return fail(ErrorCode::kInvalid, "no datastore is given");
+  if (options.vm.uuid.empty() || options.vm.uuid.size() > kMaxVmUuidBytes) {
+    return fail(ErrorCode::kInvalid, "this host's id '{}' must have 1 to {} bytes", options.vm.uuid,
+                kMaxVmUuidBytes);
+  }
   std::vector<std::unique_ptr<DiskStore>> stores;
   for (const DatastoreFolder& folder : options.datastores) {
     auto store = DiskStore::open(folder.name, folder.path, folder.is_shared);

@@ -286,6 +286,35 @@ INSTANTIATE_TEST_SUITE_P(
                              }}),
     [](const auto& row) { return std::string(row.param.name); });
 
+TEST_F(EmbeddedDatastore, LetsGoOfADiskWhoseFilesWereDamagedMeanwhile) {
+  auto plane = embedded(folder_.path());
+  const std::vector<std::function<void()>> damages = {
+      [&] { write_text(file("db.vmdk"), "garbage"); },
+      [&] { std::filesystem::remove(file("db.vmdk")); },
+      [&] { std::filesystem::remove(file("db-flat.vmdk")); },
+      [&] { write_text(file(sidecar_file_name("db")), ""); },
+  };
+  for (const auto& damage : damages) {
+    for (const std::string& name : files_in(files_)) std::filesystem::remove(file(name));
+    ASSERT_OK(plane->create(name_of("db"), {{"size", "8mb"}}, {}));
+    ASSERT_OK(plane->attach(name_of("db")));
+    damage();
+    EXPECT_THAT(*plane->attached_here(), ElementsAre(name_of("db@ds")));
+    EXPECT_OK(plane->detach(name_of("db")));
+    EXPECT_THAT(loops_below(folder_.path()), IsEmpty());
+    EXPECT_THAT(*plane->attached_here(), IsEmpty());
+  }
+}
+
+TEST_F(EmbeddedDatastore, AMarkerBesideADiskThatCountsIsTakenAwayBeforeItsUse) {
+  // As a crash between the two steps of a publication over NFS leaves it.
+  auto plane = embedded(folder_.path());
+  ASSERT_OK(plane->create(name_of("db"), {{"size", "8mb"}}, {}));
+  std::filesystem::create_hard_link(file("db.vmdk"), file("db.vmdk.creating"));
+  ASSERT_OK(plane->attach(name_of("db")));
+  EXPECT_FALSE(std::filesystem::exists(file("db.vmdk.creating")));
+}
+
 TEST_F(EmbeddedDatastore, ADiskWithoutAnExtentCanBeRemoved) {
   auto plane = embedded(folder_.path());
   ASSERT_OK(plane->create(name_of("db"), {{"size", "8mb"}}, {}));
@@ -381,6 +410,12 @@ TEST_F(EmbeddedDatastore, TheEmbeddedPlaneIsRefusedABadSetUp) {
     return code_of(make_embedded_control_plane({std::move(folders), {"u", "n"}}, make_loop_hypervisor()));
   };
   EXPECT_EQ(with({}), "E_INVALID");
+  EXPECT_EQ(
+      code_of(make_embedded_control_plane({{{"a", folder_.path()}}, {"", "n"}}, make_loop_hypervisor())),
+      "E_INVALID");
+  EXPECT_EQ(code_of(make_embedded_control_plane({{{"a", folder_.path()}}, {std::string(59, 'x'), "n"}},
+                                                make_loop_hypervisor())),
+            "E_INVALID");
   EXPECT_EQ(with({{"a", folder_.path() + "/1"}, {"A", folder_.path() + "/2"}}), "E_INVALID");
   EXPECT_EQ(with({{"a", folder_.path() + "/1"}, {"b", folder_.path() + "/./1"}}), "E_INVALID");
   write_text(folder_.path() + "/file", "");

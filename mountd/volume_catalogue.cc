@@ -25,6 +25,27 @@ constexpr std::size_t kMaxCatalogueBytes = 256 * 1024 * 1024;
 /// At start the log is rewritten when it has more lines than twice the records, and this many besides.
 constexpr std::size_t kLogSlackLines = 256;
 
+// Makes the names of `records` those of `wanted` (sorted), and returns the lines of the log that say so. One pass over both sides in
+// order: this runs at every List, and mostly finds nothing to change.
+std::string make_names_equal(std::map<std::string, CatalogueRecord>& records, const std::vector<std::string_view>& wanted) {
+  std::string lines;
+  auto record = records.begin();
+  auto erase_record = [&] {
+    lines += encode_entry({CatalogueRecord{.name = record->first}, true});
+    record = records.erase(record);
+  };
+  for (std::string_view name : wanted) {
+    while (record != records.end() && record->first < name) erase_record();
+    if (record == records.end() || record->first != name) {
+      record = records.emplace_hint(record, name, CatalogueRecord{.name = std::string(name)});
+      lines += encode_entry({record->second});
+    }
+    ++record;
+  }
+  while (record != records.end()) erase_record();
+  return lines;
+}
+
 }  // namespace
 
 std::string encode_entry(const CatalogueEntry& entry) {
@@ -148,29 +169,11 @@ Result<void> VolumeCatalogue::erase(const std::string& name) {
   return append(encode_entry({CatalogueRecord{.name = name}, true}));
 }
 
-// One pass over both sides in order: this runs at every List, and mostly finds nothing to change.
 Result<void> VolumeCatalogue::keep_only(const std::vector<std::string>& names) {
   std::vector<std::string_view> wanted(names.begin(), names.end());
   if (!std::ranges::is_sorted(wanted)) std::ranges::sort(wanted);
-  wanted.erase(std::unique(wanted.begin(), wanted.end()), wanted.end());
   MutexLock lock(mutex_);
-  std::string lines;
-  auto record = records_.begin();
-  auto erase_before = [&](auto is_before) {
-    while (record != records_.end() && is_before(record->first)) {
-      lines += encode_entry({CatalogueRecord{.name = record->first}, true});
-      record = records_.erase(record);
-    }
-  };
-  for (std::string_view name : wanted) {
-    erase_before([name](std::string_view known) { return known < name; });
-    if (record == records_.end() || record->first != name) {
-      record = records_.emplace_hint(record, name, CatalogueRecord{.name = std::string(name)});
-      lines += encode_entry({record->second});
-    }
-    ++record;
-  }
-  erase_before([](std::string_view) { return true; });
+  const std::string lines = make_names_equal(records_, wanted);
   if (lines.empty()) return {};
   return append(lines);
 }

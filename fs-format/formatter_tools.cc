@@ -13,8 +13,8 @@
 
 #include "base/command.h"
 #include "base/fault.h"
-#include "fs-format/fault_points.h"
 #include "fs-format/disk_lock.h"
+#include "fs-format/fault_points.h"
 #include "fs-format/formatter.h"
 #include "fs-format/identify.h"
 #include "fs-format/mkfs_command.h"

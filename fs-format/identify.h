@@ -14,6 +14,7 @@ namespace vdvs::fsformat {
 struct NoSignature {};
 
 /// Reads `fd`, the open node. A signature with a bad checksum counts as one. Never writes.
-base::Result<std::variant<NoSignature, FileSystem, Foreign>> identify(const base::UniqueFd& fd, const std::string& node);
+base::Result<std::variant<NoSignature, FileSystem, Foreign>> identify(const base::UniqueFd& fd,
+                                                                      const std::string& node);
 
 }  // namespace vdvs::fsformat

@@ -309,12 +309,20 @@ TEST_F(ProberOnDisk, TellsUuidAndLabel) {
                                                   .needs_check = false}));
 }
 
-TEST_F(ProberOnDisk, WantsAMountedExt4Checked) {
+TEST_F(ProberOnDisk, WantsAnExt4CheckedThatWasNotUnmounted) {
   const LoopDisk disk = make_disk();
   run({"mkfs.ext4", "-q", disk.node()});
   mount(disk, "ext4", path("target"));
-  EXPECT_TRUE(expect_file_system(disk).needs_check);
+  run({"cp", "--sparse=always", disk.image(), path("copy.img")});
+  EXPECT_TRUE(expect_file_system(LoopDisk(path("copy.img"))).needs_check);
   ASSERT_TRUE(mounter_->unmount(path("target")));
+  EXPECT_FALSE(expect_file_system(disk).needs_check);
+}
+
+TEST_F(ProberOnDisk, WantsNoCheckOfWhatIsMounted) {
+  const LoopDisk disk = make_disk();
+  run({"mkfs.ext4", "-q", disk.node()});
+  mount(disk, "ext4", path("target"));
   EXPECT_FALSE(expect_file_system(disk).needs_check);
 }
 

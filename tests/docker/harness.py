@@ -1,9 +1,12 @@
-"""Real Docker engines and real mountds for tests, side by side with whatever else runs on the machine, and nothing left of them afterwards.
+"""Real Docker engines and real mountds for tests, side by side with whatever else runs on the machine, and
+nothing left of them afterwards.
 
-A Lab is a folder with datastores, and hosts that use them. A Host is a mount namespace of its own, in which /run/docker (where the engine looks for
-plugin sockets, and nowhere else), /run/containerd and /etc/docker are empty file systems; in it run one mountd and one dockerd, which starts its own
-containerd. The containers have no network, so no bridge and no firewall rule is made. All processes of a host are found again by its mount namespace and
-its cgroup, so that a clean-up needs no pid file: that also ends what a killed test run has left (`sweep`).
+A Lab is a folder with datastores, and hosts that use them. A Host is a mount namespace of its own, in which
+/run/docker (where the engine looks for plugin sockets, and nowhere else), /run/containerd and /etc/docker are
+empty file systems; in it run one mountd and one dockerd, which starts its own containerd. The containers have
+no network, so no bridge and no firewall rule is made. All processes of a host are found again by its mount
+namespace and its cgroup, so that a clean-up needs no pid file: that also ends what a killed test run has left
+(`sweep`).
 
     with Lab(mountd="build/dev/mountd/mountd") as lab:
         host = lab.host()
@@ -13,7 +16,6 @@ its cgroup, so that a clean-up needs no pid file: that also ends what a killed t
         host.run("db:/data", "echo hello > /data/greeting")
         lab.assert_nothing_leaked()
 """
-import ctypes
 import json
 import os
 import pathlib
@@ -23,8 +25,9 @@ import subprocess
 import sys
 import tarfile
 import tempfile
-import time
 
+from machine import (PATIENCE, HarnessError, adopt_orphans, end_all, erase, is_alive, loop_devices, mounts_of, reap_orphans,
+                     record_process, recorded_processes, run, start_time, wait_for)
 from plugin_client import NoAnswer, Plugin, PluginError  # noqa: F401 (part of this module's face)
 
 DOCKER = "/usr/bin/docker"
@@ -34,180 +37,10 @@ IMAGE = "busybox:vdvs-test"
 # On a real file system, since loop devices with direct I/O sit on it.
 LABS = pathlib.Path("/var/tmp")
 PREFIX = "vdvs-docker-"
-PATIENCE = 60.0
 # Folders of the host's own: what a real engine on this machine has there is covered.
 COVERED = ("/run/docker", "/run/containerd", "/etc/docker")
 # What dockerd and containerd say at each start.
 LOG_NOISE = ("loading plugin", "[core]", "serving...", "does not support", "skip loading", "deprecated")
-
-
-class HarnessError(Exception):
-    pass
-
-
-def wait_for(what, predicate, seconds=PATIENCE):
-    """Looks until `predicate` gives something true, and returns it. Other processes offer no event to wait for."""
-    deadline = time.monotonic() + seconds
-    while True:
-        found = predicate()
-        if found:
-            return found
-        if time.monotonic() > deadline:
-            raise HarnessError(f"waited {seconds:.0f} s in vain until {what}")
-        time.sleep(0.02)
-
-
-def run(argv, check=True, **options):
-    outcome = subprocess.run([str(word) for word in argv], capture_output=True, text=True, **options)
-    if check and outcome.returncode != 0:
-        raise HarnessError(f"{' '.join(map(str, argv))}: exit {outcome.returncode}: {outcome.stderr.strip()}")
-    return outcome
-
-
-def is_alive(pid):
-    """Running, not a zombie."""
-    try:
-        stat = pathlib.Path(f"/proc/{pid}/stat").read_text()
-    except OSError:
-        return False
-    return stat.rsplit(")", 1)[1].split()[0] not in "ZX"
-
-
-def adopt_orphans():
-    """A containerd whose engine was killed becomes a child of this process, so that it can be reaped even where the machine's pid 1 does not reap:
-    an engine takes the zombie for its running containerd, and refuses to start."""
-    PR_SET_CHILD_SUBREAPER = 36
-    if ctypes.CDLL(None).prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0) != 0:
-        raise HarnessError("prctl(PR_SET_CHILD_SUBREAPER) failed")
-
-
-def reap_orphans():
-    for pid in pathlib.Path(f"/proc/self/task/{os.getpid()}/children").read_text().split():
-        try:
-            stat = pathlib.Path(f"/proc/{pid}/stat").read_text()
-            if "(containerd" in stat and stat.rsplit(")", 1)[1].split()[0] == "Z":
-                os.waitpid(int(pid), 0)
-        except (OSError, ChildProcessError):
-            pass
-
-
-def start_time(pid):
-    return pathlib.Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[19]
-
-
-def loop_devices(folder):
-    """Device to backing file, of all loop devices over files below `folder` (deleted ones too)."""
-    found = {}
-    for device in pathlib.Path("/sys/block").glob("loop*"):
-        try:
-            backing = (device / "loop/backing_file").read_text().rstrip("\n")
-        except OSError:
-            continue
-        if backing.startswith(str(folder) + "/"):
-            found[f"/dev/{device.name}"] = backing
-    return found
-
-
-def mounts_of(pid, folder):
-    """Mount points below `folder` in the mount namespace of `pid`."""
-    points = []
-    for line in pathlib.Path(f"/proc/{pid}/mountinfo").read_text().splitlines():
-        point = line.split()[4].encode().decode("unicode_escape").encode("latin-1").decode()
-        if point.startswith(str(folder) + "/"):
-            points.append(point)
-    return points
-
-
-def _processes_in_mount_namespace(namespace):
-    for entry in os.listdir("/proc"):
-        if entry.isdigit():
-            try:
-                if os.readlink(f"/proc/{entry}/ns/mnt") == namespace:
-                    yield int(entry)
-            except OSError:
-                pass
-
-
-def _cgroup_folders(name):
-    """Deepest first."""
-    roots = [*pathlib.Path("/sys/fs/cgroup").glob(f"*/{name}"), *pathlib.Path("/sys/fs/cgroup").glob(name)]
-    found = [folder for root in roots for folder in [root, *root.rglob("*")] if folder.is_dir()]
-    return sorted(found, key=lambda folder: len(folder.parts), reverse=True)
-
-
-def _processes_in_cgroup(name):
-    for folder in _cgroup_folders(name):
-        try:
-            yield from map(int, (folder / "cgroup.procs").read_text().split())
-        except OSError:
-            pass
-
-
-def _write_if_there(path, text):
-    try:
-        path.write_text(text)
-    except OSError:
-        pass  # gone meanwhile, or the root cgroup's
-
-
-def _end_all(pids, cgroup):
-    """Kills every process of one host (its containers, the engine, mountd, the namespace's keeper), by pid: all that are in the mount namespace of
-    one of `pids`, and in the cgroup. The namespaces are held open meanwhile, since the kernel gives a dead one's number to the next."""
-    held = [os.open(f"/proc/{pid}/ns/mnt", os.O_RDONLY) for pid in pids if is_alive(pid)]
-    namespaces = {os.readlink(f"/proc/self/fd/{fd}") for fd in held} - {os.readlink("/proc/self/ns/mnt")}
-
-    def victims():
-        found = {pid for namespace in namespaces for pid in _processes_in_mount_namespace(namespace)}
-        found = {*found, *_processes_in_cgroup(cgroup)} - {os.getpid()}
-        return [pid for pid in found if is_alive(pid)]
-
-    def kill_them():
-        for folder in _cgroup_folders(cgroup):  # what is frozen (a paused container) does not die
-            for name, thawed in (("freezer.state", "THAWED"), ("cgroup.freeze", "0")):
-                if (folder / name).exists() and (folder / name).read_text().strip() != thawed:
-                    _write_if_there(folder / name, thawed)
-        left = victims()
-        for pid in left:
-            try:
-                os.kill(pid, signal.SIGKILL)
-            except ProcessLookupError:
-                pass
-        return not left
-
-    try:
-        wait_for(f"the processes in {cgroup} have ended", kill_them)
-    finally:
-        for fd in held:
-            os.close(fd)
-    for folder in _cgroup_folders(cgroup):
-        try:
-            folder.rmdir()
-        except OSError:
-            pass
-
-
-def _erase(folder):
-    """Detaches the loop devices over the folder's files, and removes it, immutable folders too."""
-    for device in loop_devices(folder):
-        run(["losetup", "-d", device], check=False)
-    run(["chattr", "-R", "-f", "-i", folder], check=False)
-    shutil.rmtree(folder, ignore_errors=True)
-
-
-def _record_process(host, pid):
-    with open(host / "processes", "a") as file:
-        file.write(f"{pid} {start_time(pid)}\n")
-
-
-def _recorded_processes(host):
-    """Those that still are the ones that were started: a pid may be somebody else's by now."""
-    try:
-        lines = (host / "processes").read_text().splitlines()
-    except OSError:
-        return
-    for pid, started in map(str.split, lines):
-        if is_alive(int(pid)) and start_time(int(pid)) == started:
-            yield int(pid)
 
 
 def sweep():
@@ -220,12 +53,13 @@ def sweep():
         if is_alive(owner["pid"]) and start_time(owner["pid"]) == owner["started"]:
             continue
         for host in folder.glob("hosts/*"):
-            _end_all(_recorded_processes(host), f"{folder.name}-{host.name}")
-        _erase(folder)
+            end_all(recorded_processes(host), f"{folder.name}-{host.name}")
+        erase(folder)
 
 
 class Lab:
-    """Datastores and hosts. Leaving the `with` ends and removes everything; after a failure the logs' ends are printed first."""
+    """Datastores and hosts. Leaving the `with` ends and removes everything; after a failure the logs' ends
+    are printed first."""
 
     def __init__(self, mountd, engine_probe=None):
         self.mountd = str(pathlib.Path(mountd).resolve())
@@ -262,7 +96,7 @@ class Lab:
         if self._udevd is not None:
             self._udevd.terminate()
             self._udevd.wait()
-        _erase(self.root)
+        erase(self.root)
 
     def _ensure_udevd(self):
         if run(["udevadm", "control", "--ping", "--timeout=5"], check=False).returncode == 0:
@@ -274,7 +108,8 @@ class Lab:
                  lambda: run(["udevadm", "control", "--ping", "--timeout=5"], check=False).returncode == 0)
 
     def _make_image(self):
-        """A tree with the static busybox and its links. Without /data: Docker would give its owner and mode to each new volume mounted there."""
+        """A tree with the static busybox and its links. Without /data: Docker would give its owner and mode
+        to each new volume mounted there."""
         tree = self.root / "image"
         for folder in ("bin", "etc", "tmp", "proc", "sys", "dev", "root"):
             (tree / folder).mkdir(parents=True)
@@ -301,7 +136,8 @@ class Lab:
         return loop_devices(self.root / "datastores")
 
     def assert_nothing_leaked(self):
-        """Once the last container is gone: no loop device over a datastore, no mount and no folder under a mount root."""
+        """Once the last container is gone: no loop device over a datastore, no mount and no folder under a
+        mount root."""
         wait_for("no loop device is left", lambda: not self.loop_devices())
         for host in self.hosts:
             left = [*host.mounts(), *(str(path) for path in host.mount_root.iterdir())]
@@ -310,7 +146,8 @@ class Lab:
 
 
 class Host:
-    """A Docker host: a mount namespace with a mountd and an engine in it, each started, stopped and killed as the test wants."""
+    """A Docker host: a mount namespace with a mountd and an engine in it, each started, stopped and killed as
+    the test wants."""
 
     def __init__(self, lab, name):
         self.lab = lab
@@ -338,7 +175,7 @@ class Host:
             stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
         if self._keeper.stdout.readline() != "ready\n":
             raise HarnessError(f"{self.name}: no mount namespace: {self._keeper.stderr.read()}")
-        _record_process(self.root, self._keeper.pid)
+        record_process(self.root, self._keeper.pid)
 
     @property
     def keeper_pid(self):
@@ -348,7 +185,7 @@ class Host:
     def end(self):
         if self._keeper is None:
             return
-        _end_all([self._keeper.pid], self.cgroup)
+        end_all([self._keeper.pid], self.cgroup)
         for process in (self._keeper, self.mountd, self.engine):
             if process is not None:
                 process.wait()
@@ -372,7 +209,7 @@ class Host:
             process = subprocess.Popen(["nsenter", "-t", str(self._keeper.pid), "-m", "--", *map(str, argv)],
                                        stdin=subprocess.DEVNULL, stdout=output, stderr=output,
                                        env={**os.environ, **(environment or {})})
-        _record_process(self.root, process.pid)
+        record_process(self.root, process.pid)
         return process
 
     # --- mountd
@@ -473,7 +310,8 @@ class Host:
         self._launch_engine(wait)
 
     def docker(self, *args, check=True, **options):
-        """The docker command against this host's engine. With check: its output without the trailing newline."""
+        """The docker command against this host's engine. With check: its output without the trailing
+        newline."""
         outcome = run([DOCKER, "-H", f"unix://{self.docker_socket}", *args], check=check, timeout=180, **options)
         return outcome.stdout.rstrip("\n") if check else outcome
 
@@ -493,7 +331,8 @@ class Host:
         return json.loads(self.docker("volume", "inspect", name))[0]
 
     def run(self, volumes, script, *args):
-        """A container that runs a shell script to its end and is removed; its output. `volumes`: one or several `-v` values."""
+        """A container that runs a shell script to its end and is removed; its output. `volumes`: one or
+        several `-v` values."""
         return self.docker("run", "--rm", "--network", "none", *self._volume_args(volumes), *args, IMAGE, "sh", "-c", script)
 
     def start(self, name, volumes, script="sleep 1000000", *args):

@@ -1,6 +1,8 @@
-"""The Docker engine's side of the volume plugin protocol: HTTP/1.1 POST with JSON over a unix socket, sent as the engine sends it.
+"""The Docker engine's side of the volume plugin protocol: HTTP/1.1 POST with JSON over a unix socket, sent as
+the engine sends it.
 
-For tests that need what an engine cannot be made to do: a bad name on the wire, the same mount id twice, an empty body, a kill between two calls.
+For tests that need what an engine cannot be made to do: a bad name on the wire, the same mount id twice, an
+empty body, a kill between two calls.
 """
 import http.client
 import json
@@ -31,14 +33,16 @@ class _UnixConnection(http.client.HTTPConnection):
 
 
 class Plugin:
-    """One plugin socket. Each call uses a connection of its own, so that calls may run on several threads at once."""
+    """One plugin socket. Each call uses a connection of its own, so that calls may run on several threads at
+    once."""
 
     def __init__(self, path, timeout=60):
         self.path = str(path)
         self.timeout = timeout
 
     def send(self, endpoint, body):
-        """Posts raw bytes; returns (HTTP status, reply bytes). NoAnswer where the peer hangs up or is not there."""
+        """Posts raw bytes; returns (HTTP status, reply bytes). NoAnswer where the peer hangs up or is not
+        there."""
         connection = _UnixConnection(self.path, self.timeout)
         try:
             connection.request("POST", "/" + endpoint, body=body, headers={"Accept": ACCEPT})

@@ -1,5 +1,6 @@
 #!/usr/bin/python3
-"""Runs one end-to-end scenario: scenarios.py SCENARIO --mountd PATH. Needs root; see harness.py for what it starts and how it cleans up."""
+"""Runs one end-to-end scenario: scenarios.py SCENARIO --mountd PATH. Needs root; see harness.py for what it
+starts and how it cleans up."""
 import argparse
 import sys
 import time

@@ -1,4 +1,5 @@
-"""Engines and mountds that stop, restart and die under running containers: containers that can go on do, counts are right afterwards, and nothing is left."""
+"""Engines and mountds that stop, restart and die under running containers: containers that can go on do,
+counts are right afterwards, and nothing is left."""
 import os
 import signal
 
@@ -32,7 +33,8 @@ def dockerd_restart(lab):
 
 
 def live_restore(lab):
-    """The engine, then mountd, then both are restarted under running containers: no Mount comes for those, only their Unmount at the end."""
+    """The engine, then mountd, then both are restarted under running containers: no Mount comes for those,
+    only their Unmount at the end."""
     host = one_host(lab, engine_args=["--live-restore"])
     for volume in ("one", "two"):
         host.create_volume(volume, size="200mb")
@@ -67,7 +69,8 @@ def live_restore(lab):
 
 
 def lost_counts(lab):
-    """mountd comes back without its counts (a fresh /run) while containers run: what it finds running counts, and comes down with the last one."""
+    """mountd comes back without its counts (a fresh /run) while containers run: what it finds running counts,
+    and comes down with the last one."""
     host = one_host(lab)
     host.create_volume("vol", size="200mb")
     start_counter(host, "first", "vol")
@@ -87,7 +90,8 @@ def lost_counts(lab):
 
 
 def dockerd_kill(lab):
-    """kill -9 of the engine: no Unmount is ever sent for what its successor ends. Counts are right afterwards, and what no container holds comes down."""
+    """kill -9 of the engine: no Unmount is ever sent for what its successor ends. Counts are right
+    afterwards, and what no container holds comes down."""
     host = one_host(lab)
     for volume in ("one", "two"):
         host.create_volume(volume, size="200mb")
@@ -192,7 +196,8 @@ def restart_policy(lab):
 
 
 def mountd_stop(lab):
-    """A clean stop leaves mounts in place, and takes the sockets away, since a dead one stalls every volume command of the host."""
+    """A clean stop leaves mounts in place, and takes the sockets away, since a dead one stalls every volume
+    command of the host."""
     host = one_host(lab)
     host.create_volume("vol", size="200mb")
     start_counter(host, "web", "vol")

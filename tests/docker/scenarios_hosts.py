@@ -7,7 +7,8 @@ from harness import PluginError
 
 
 def two_hosts(lab):
-    """Both hosts see the volume; one at a time has it, and the other is told who. It moves with its data when the first lets it go."""
+    """Both hosts see the volume; one at a time has it, and the other is told who. It moves with its data when
+    the first lets it go."""
     first, second = lab.host("alpha"), lab.host("beta")
     for host in (first, second):
         host.start_mountd()
@@ -44,7 +45,8 @@ def two_hosts(lab):
 
 
 def second_mountd(lab):
-    """A second mountd on the same state, or the same socket, is refused and says who is there; the first goes on."""
+    """A second mountd on the same state, or the same socket, is refused and says who is there; the first goes
+    on."""
     host = one_host(lab)
     host.create_volume("vol", size="200mb")
     start_counter(host, "web", "vol")
@@ -131,7 +133,8 @@ def read_only(lab):
 
 
 def engine_client(lab):
-    """mountd's client of the engine against a real one: what runs, what ends, and an engine that goes and comes."""
+    """mountd's client of the engine against a real one: what runs, what ends, and an engine that goes and
+    comes."""
     host = lab.host()
 
     def probe(*args, **options):
@@ -173,7 +176,8 @@ def engine_client(lab):
 
 
 def slow_start(lab):
-    """The engine starts, with volumes that it knows, while no mountd serves them: it comes up, and finds them when mountd does."""
+    """The engine starts, with volumes that it knows, while no mountd serves them: it comes up, and finds them
+    when mountd does."""
     host = one_host(lab)
     host.create_volume("vol", size="200mb")
     host.run("vol:/data", "echo kept > /data/file")

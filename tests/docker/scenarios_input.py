@@ -1,4 +1,5 @@
-"""Options and names, good and bad, as they come through a real engine and as they may come over the socket: each refusal says why, and harms nothing."""
+"""Options and names, good and bad, as they come through a real engine and as they may come over the socket:
+each refusal says why, and harms nothing."""
 import http.client
 import json
 import os
@@ -115,18 +116,20 @@ def bad_options(lab):
     lab.assert_nothing_leaked()
 
 
-GOOD_NAMES = ["plain", "UPPER.lower_1-2", "with space", "größe", "体积", "🐳", "a*b", "a?b[c]", "#hash", "100%", "-dash", "12345-12345", "a'b", "a;b",
-              "$(touch x)", "…" * 70, "x" * 100]
-BAD_NAMES = [("", "empty"), ("../x", "illegal characters: /"), ("a/b", "illegal characters: /"), ("a\\b", "illegal characters"),
-             ('a"b', "illegal characters"), (".", "not supported"), ("..", "not supported"), ("x" * 300, "too long"), ("x" * 101, "too long"),
-             ("é" * 101, "too long"), ("db-flat", "-flat"), ("db-delta", "-delta"), ("db-ctk", "-ctk"), ("db-000001", "-NNNNNN"),
-             ("db.vmdk", ".vmdk"), ("a\0b", "control character"), ("a\nb", "control character"), ("a\x7fb", "control character"),
+GOOD_NAMES = ["plain", "UPPER.lower_1-2", "with space", "größe", "体积", "🐳", "a*b", "a?b[c]", "#hash", "100%", "-dash",
+              "12345-12345", "a'b", "a;b", "$(touch x)", "…" * 70, "x" * 100]
+BAD_NAMES = [("", "empty"), ("../x", "illegal characters: /"), ("a/b", "illegal characters: /"),
+             ("a\\b", "illegal characters"), ('a"b', "illegal characters"), (".", "not supported"), ("..", "not supported"),
+             ("x" * 300, "too long"), ("x" * 101, "too long"), ("é" * 101, "too long"), ("db-flat", "-flat"),
+             ("db-delta", "-delta"), ("db-ctk", "-ctk"), ("db-000001", "-NNNNNN"), ("db.vmdk", ".vmdk"),
+             ("a\0b", "control character"), ("a\nb", "control character"), ("a\x7fb", "control character"),
              ("db@", "Datastore name is empty"), ("@ds1", "empty"), ("db@nowhere", "Invalid datastore 'nowhere'"),
              ("db@../ds1", "nvalid datastore")]
 
 
 def names(lab):
-    """Names that mean something to a shell, a glob, a path or a file system are only names; those that cannot be files are refused."""
+    """Names that mean something to a shell, a glob, a path or a file system are only names; those that cannot
+    be files are refused."""
     host = one_host(lab)
     plugin = host.plugin()
     for number, name in enumerate(GOOD_NAMES):
@@ -159,7 +162,8 @@ def names(lab):
     check.assertEqual(volume_files(lab), before)
 
     # Through Docker: the refusals reach the user, a colon is Docker's own.
-    for name, reason in (("../x", "illegal characters"), ("db-flat", "-flat"), ("x" * 300, "too long"), ("db@nowhere", "Known datastores: ds1")):
+    for name, reason in (("../x", "illegal characters"), ("db-flat", "-flat"), ("x" * 300, "too long"),
+                         ("db@nowhere", "Known datastores: ds1")):
         check.assertIn(reason, host.docker_fails("volume", "create", "-d", "vsphere", name))
     for name in ("größe", "with space", "a@b@ds1", "qualified@ds1"):
         host.create_volume(name, size="64mb")
@@ -189,7 +193,8 @@ def one_name(lab):
 
 
 def conformance(lab):
-    """What dockerd may send, without dockerd: docker's traps of mount ids, empty bodies, and callers that misbehave."""
+    """What dockerd may send, without dockerd: docker's traps of mount ids, empty bodies, and callers that
+    misbehave."""
     host = lab.host()
     host.start_mountd()
     plugin = host.plugin()

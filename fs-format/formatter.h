@@ -42,6 +42,8 @@ class Formatter {
 
   /// The file systems that can be made here, sorted: the suffixes of mkfs.* in the system's program folders.
   virtual std::vector<std::string> supported() const = 0;
+  /// Whether `fstype` is one of them, without reading the folders.
+  virtual bool supports(const std::string& fstype) const = 0;
 };
 
 std::unique_ptr<Formatter> make_tool_formatter();

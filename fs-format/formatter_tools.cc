@@ -150,6 +150,11 @@ class ToolFormatter final : public Formatter {
     return {found.begin(), found.end()};
   }
 
+  bool supports(const std::string& fstype) const override {
+    const bool is_name = !fstype.empty() && fstype.find('/') == std::string::npos;
+    return is_name && base::find_program(std::string(kMkfsPrefix) + fstype).has_value();
+  }
+
  private:
   /// The predecessor's text, which its users' scripts look for.
   std::unexpected<base::Error> no_mkfs(const std::string& fstype) const {

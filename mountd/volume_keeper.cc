@@ -24,10 +24,6 @@ namespace log = base::log;
 
 constexpr std::string_view kDefaultFsType = "ext4";
 
-bool contains(const std::vector<std::string>& list, const std::string& item) {
-  return std::ranges::find(list, item) != list.end();
-}
-
 }  // namespace
 
 // ---- names and memory ----
@@ -90,10 +86,9 @@ Result<void> VolumeKeeper::create(const esx::VolumeName& name, const esx::Option
   request.progress = progress;
   if (parsed->clone_from.empty()) {
     request.options.try_emplace("fstype", kDefaultFsType);
-    const std::vector<std::string> supported = world_.formatter.supported();
-    if (!contains(supported, parsed->fstype)) {
+    if (!world_.formatter.supports(parsed->fstype)) {
       return fail(ErrorCode::kUnsupported, "create '{}': Not found mkfs for {}\nSupported filesystems found: {}", name.text(),
-                  parsed->fstype, fmt::join(supported, ", "));
+                  parsed->fstype, fmt::join(world_.formatter.supported(), ", "));
     }
   }
   if (auto mountable = fsformat::parse_mount_options(parsed->mount_options, parsed->is_read_only); !mountable) {

@@ -176,6 +176,12 @@ TEST_F(FormatterOnDisk, ListsTheTypesThatCanBeMadeSorted) {
   EXPECT_TRUE(std::ranges::is_sorted(types));
 }
 
+TEST_F(FormatterOnDisk, SaysOfEachTypeWhetherItCanBeMade) {
+  for (const std::string& type : formatter_->supported()) EXPECT_TRUE(formatter_->supports(type)) << type;
+  for (const char* type : {"", "vfs", "ext4/", "./../../bin/true", "*"})
+    EXPECT_FALSE(formatter_->supports(type)) << type;
+}
+
 TEST_F(FormatterOnDisk, MendsAnExt4ThatWasNotUnmounted) {
   const LoopDisk disk = make_crashed_ext4();
   const FileSystem before = expect_file_system(disk);

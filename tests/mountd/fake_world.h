@@ -245,6 +245,7 @@ class FakeFormatter : public fsformat::Formatter {
   }
   base::Result<void> grow(const std::string&, const std::string&, const std::string&, base::Deadline) override { return {}; }
   std::vector<std::string> supported() const override { return {"btrfs", "ext4", "xfs"}; }
+  bool supports(const std::string& fstype) const override { return fstype == "btrfs" || fstype == "ext4" || fstype == "xfs"; }
 
  private:
   FakeMachine& machine_;

@@ -7,6 +7,7 @@
 #include <boost/json/serialize.hpp>
 #include <boost/json/value.hpp>
 #include <cctype>
+#include <cmath>
 #include <cstdint>
 
 #include "base/json.h"
@@ -82,6 +83,8 @@ void print(const json::value& value, std::string& out) {
     out += ']';
   } else if (const json::string* string = value.if_string()) {
     print_string(*string, out);
+  } else if (const double* number = value.if_double(); number != nullptr && !std::isfinite(*number)) {
+    out += "null";  // was too large for a double when it was read, and JSON has no word for that
   } else {
     out += json::serialize(value);
   }

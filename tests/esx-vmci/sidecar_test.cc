@@ -110,6 +110,14 @@ TEST(Sidecar, KeepsWhatItDoesNotKnow) {
   EXPECT_THAT(*text, HasSubstr("\"x\": null"));
 }
 
+TEST(Sidecar, StaysReadableWithANumberThatIsTooLarge) {
+  auto read = decode_sidecar(R"({"created-by": "vm", "future": 5E55555555})");
+  ASSERT_TRUE(read);
+  auto again = decode_sidecar(encode_sidecar(*read).value());
+  ASSERT_TRUE(again);
+  EXPECT_EQ(again->created_by, "vm");
+}
+
 TEST(Sidecar, ForgetsTheDeviceWhenTheHolderChanges) {
   auto read = decode_sidecar(
       R"({"status": "attached", "attachedVMUuid": "u", "attachedVMName": "n", "attachedVMDevice": {"Unit": "0"}})");

@@ -21,7 +21,7 @@ import bare
 import figures
 import volume_io
 from figures import Figure, compare_rates, compare_times
-from rig import Rig, RigError, call_side_by_side, loop_devices, wait_for
+from rig import Engine, Rig, RigError, call_side_by_side, loop_devices, wait_for
 
 HERE = pathlib.Path(__file__).resolve().parent
 LINGER = ("--detach-linger", "0ms")
@@ -195,12 +195,19 @@ def many_volumes(rig, rounds):
 
 
 def query_times(docker, names, rounds, when):
-    lists = [timed(docker.call, "VolumeDriver.List", {}) for _ in range(20 * rounds)]
-    chosen = random.Random(1).choices(names, k=200 * rounds)
-    gets = [timed(docker.call, "VolumeDriver.Get", {"Name": name}) for name in chosen]
-    return [Figure(f"{what} of {MANY}{when}, 99th percentile", figures.percentile(times, 99), "ms", at_most=5,
-                   detail=f"median {statistics.median(times):.3g}, worst {max(times):.3g} ms; {len(times)} requests", samples={"ms": times})
-            for what, times in (("List", lists), ("Get", gets))]
+    """Between them, requests that ask for nothing: what those take at worst is the machine's doing."""
+    found = []
+    lists = [{} for _ in range(20 * rounds)]
+    gets = [{"Name": name} for name in random.Random(1).choices(names, k=100 * rounds)]
+    for what, requests in (("List", lists), ("Get", gets)):
+        times, nothing = [], []
+        for request in requests:
+            times.append(timed(docker.call, f"VolumeDriver.{what}", request))
+            nothing.append(timed(docker.call, "Plugin.Activate", None))
+        found.append(Figure(f"{what} of {MANY}{when}, 99th percentile", figures.percentile(times, 99), "ms", at_most=5, samples={"ms": times, "nothing": nothing},
+                            detail=f"median {statistics.median(times):.3g}, worst {max(times):.3g} ms; {len(times)} requests; at the same time a request for "
+                                   f"nothing: median {statistics.median(nothing):.3g}, 99th {figures.percentile(nothing, 99):.3g}, worst {max(nothing):.3g} ms"))
+    return found
 
 
 def start_times(rig, rounds):
@@ -237,6 +244,19 @@ def idle_memory(mountd, name):
     return Figure(name, resident / 1024, "MiB", at_most=30, detail=f"VmRSS; {anonymous / 1024:.1f} MiB of it not from files")
 
 
+def with_engine(rig, _):
+    """Idle beside a Docker engine that has nothing to tell."""
+    with Engine(rig) as engine:
+        mountd = rig.mountd("--docker-socket", engine.socket_path)
+        mountd.connect().create("quiet", size="100mb")
+        mountd.wait_recovered()
+        figure = idle_wake_ups(mountd)
+        figure.name += ", beside a Docker engine"
+        mountd.connect().remove("quiet")
+        mountd.stop()
+    return [figure]
+
+
 def idle_wake_ups(mountd, seconds=20):
     """Counts how often any thread is given the processor. What was asked for last has to be over first."""
     time.sleep(2)
@@ -256,12 +276,13 @@ def data_path(rig, rounds):
     docker.mount("fio")
     device = docker.get("fio")["Status"]["device"]
     docker.unmount("fio")
-    found = volume_io.measure(rig, docker, "fio", device, rounds)
+    found = volume_io.measure(rig, docker, "fio", device, max(3, rounds // 2))
     mountd.stop()
     return found
 
 
-CASES = {"first-mount": first_mount, "existing-mount": existing_mount, "side-by-side": side_by_side, "many-volumes": many_volumes, "fio": data_path}
+CASES = {"first-mount": first_mount, "existing-mount": existing_mount, "side-by-side": side_by_side, "many-volumes": many_volumes, "engine": with_engine,
+         "fio": data_path}
 
 
 def main():
@@ -281,7 +302,9 @@ def main():
         for name in options.cases or CASES:
             print(f"{name}: {CASES[name].__doc__.splitlines()[0]}", flush=True)
             found += CASES[name](rig, options.rounds)
+    machine["load at the end"] = os.getloadavg()[0]
     figures.print_table(found)
+    print(f"load {machine['load at the end']:.1f} at the end")
     if options.json:
         pathlib.Path(options.json).write_text(json.dumps({"machine": machine, "figures": [figure.as_json() for figure in found]}, indent=1) + "\n")
     if options.plot:

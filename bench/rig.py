@@ -242,6 +242,39 @@ class Mountd:
         self._log.close()
 
 
+class Engine:
+    """A Docker engine of the rig's own, without containers and without a network."""
+
+    def __init__(self, rig):
+        self.root = rig.root / "engine"
+        self.socket_path = self.root / "docker.sock"
+
+    def __enter__(self):
+        (self.root / "data").mkdir(parents=True)
+        (self.root / "daemon.json").write_text("{}")
+        self._log = open(self.root / "log", "wb")
+        self._process = subprocess.Popen(
+            ["dockerd", "--config-file", self.root / "daemon.json", "--data-root", self.root / "data", "--exec-root", self.root / "exec", "--pidfile",
+             self.root / "pid", "--host", f"unix://{self.socket_path}", "--bridge", "none", "--iptables=false", "--ip6tables=false", "--ip-forward=false"],
+            stdin=subprocess.DEVNULL, stdout=self._log, stderr=self._log, preexec_fn=lambda: _libc.prctl(_PR_SET_PDEATHSIG, signal.SIGTERM))
+        try:
+            wait_for("the Docker engine answers", self._answers)
+        except BaseException:
+            self.__exit__(None, None, None)
+            raise
+        return self
+
+    def __exit__(self, kind, error, trace):
+        self._process.terminate()  # its containerd ends with it
+        self._process.wait()
+        self._log.close()
+
+    def _answers(self):
+        if self._process.poll() is not None:
+            raise RigError(f"dockerd has ended with {self._process.returncode}: {(self.root / 'log').read_text(errors='replace')[-1000:]}")
+        return subprocess.run(["/usr/bin/docker", "-H", f"unix://{self.socket_path}", "version"], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL).returncode == 0
+
+
 class Rig:
     """`with Rig() as rig:`. Folders are laid out as in use: state and datastore on the disk, run folder on tmpfs."""
 

@@ -170,12 +170,21 @@ class LoopHypervisor final : public Hypervisor {
   Result<std::vector<Attachment>> attached_in(const std::string& folder) override;
 };
 
+/// Told from the path that the kernel shows, without opening the device: an opener, however short, delays
+/// whoever clears it. A path that cannot be seen from here may be any file.
+bool may_be(const BoundLoop& loop, const struct stat& file) {
+  struct stat backing;
+  if (::stat(loop.backing_file.c_str(), &backing) != 0) return true;
+  return backing.st_dev == file.st_dev && backing.st_ino == file.st_ino;
+}
+
 /// `looks_everywhere`: also at devices whose file has another name (a hard link, or renamed).
 Result<std::optional<Attachment>> find_loop(const Disk& disk, bool looks_everywhere) {
   ASSIGN_OR_RETURN(const auto file, look_at(disk.extent_path));
   ASSIGN_OR_RETURN(const auto loops, bound_loops());
   for (const BoundLoop& loop : loops) {
-    if (!looks_everywhere && base_name(loop.backing_file) != base_name(disk.extent_path)) continue;
+    const bool has_its_name = base_name(loop.backing_file) == base_name(disk.extent_path);
+    if (!has_its_name && !(looks_everywhere && file && may_be(loop, *file))) continue;
     ASSIGN_OR_RETURN(auto found, match(loop, file, disk.extent_path));
     if (found) return found;
   }

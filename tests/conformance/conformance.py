@@ -17,7 +17,9 @@ from plugin_client import NoAnswer, PluginError  # noqa: E402
 def started(lab, **options):
     host = lab.host()
     host.start_mountd(**options)
-    return host, host.plugin()
+    plugin = host.plugin()
+    plugin.names()  # answered once the datastore is open
+    return host, plugin
 
 
 def refused(call, *words, **options):

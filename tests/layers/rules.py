@@ -255,7 +255,7 @@ def every_fault_point_is_listed(root):
     for path in code_files(root):
         text = read(root, path)
         in_code += re.findall(r'fault_point\((?:fmt::format\()?"([^"]+)"', text)
-        in_code += re.findall(r'string_view kFault\w+ = "([^"]+)"', text)
+        in_code += re.findall(r'string_view kFault\w+ =\s*"([^"]+)"', text)
     in_code = [name.replace("{}", "<step>") for name in in_code]
     in_docs = []
     for cells in table_rows(read_or_empty(root, "docs/testing.md")):

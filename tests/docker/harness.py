@@ -193,7 +193,7 @@ class Host:
         self._keeper.stderr.close()
 
     def print_logs(self):
-        for name in ("mountd.log", "dockerd.log"):
+        for name in ("run/holders.json", "mountd.log", "dockerd.log"):
             path = self.root / name
             if path.exists():
                 lines = [line for line in path.read_text(errors="replace").splitlines()

@@ -210,4 +210,19 @@ def mountd_stop(lab):
     lab.assert_nothing_leaked()
 
 
-SCENARIOS = [dockerd_restart, live_restore, lost_counts, dockerd_kill, mountd_kill, restart_policy, mountd_stop]
+def lost_unmount(lab):
+    """A container is removed while no mountd is there to hear of it. The engine gives its Unmount up; the next
+    mountd finds out by itself."""
+    host = one_host(lab)
+    host.create_volume("vol", size="200mb")
+    start_counter(host, "web", "vol")
+    host.kill_mountd()
+    host.remove_containers("web")
+    assert_mounted(host, "vol")
+    host.restart_mountd()
+    lab.assert_nothing_leaked()
+    assert_gapless(host, "vol")
+    lab.assert_nothing_leaked()
+
+
+SCENARIOS = [dockerd_restart, live_restore, lost_counts, dockerd_kill, mountd_kill, restart_policy, mountd_stop, lost_unmount]

@@ -191,9 +191,29 @@ Result<std::optional<Attachment>> find_loop(const Disk& disk, bool looks_everywh
   return std::nullopt;
 }
 
+/// flock(LOCK_EX), waiting a moment for a device that is just being cleared: it gives its lock up a little
+/// later than it is gone from sight, where its last opener was another process. False where somebody keeps
+/// it.
+Result<bool> lock_soon(const UniqueFd& extent, const std::string& path) {
+  std::optional<CloseWatch> watch;
+  const Deadline deadline = base::deadline_in(kLockReleaseWait);
+  for (bool is_last_try = false;;) {
+    if (::flock(extent.get(), LOCK_EX | LOCK_NB) == 0) return true;
+    if (errno == EINTR) continue;
+    if (errno != EWOULDBLOCK) return fail_errno(errno, "lock '{}'", path);
+    if (is_last_try) return false;
+    if (!watch) {
+      watch.emplace(path);  // and look again: it may have gone before the watch was there
+    } else {
+      is_last_try = !watch->wait(deadline);  // the close is told just before the lock goes
+    }
+  }
+}
+
 Result<UniqueFd> open_locked(const Disk& disk) {
-  const int access = disk.is_read_only ? O_RDONLY : O_RDWR;
-  ASSIGN_OR_RETURN(UniqueFd extent, base::open_file(disk.extent_path, access | O_NOFOLLOW | O_NONBLOCK));
+  const int flags = O_NOFOLLOW | O_NONBLOCK;
+  ASSIGN_OR_RETURN(UniqueFd extent,
+                   base::open_file(disk.extent_path, flags | (disk.is_read_only ? O_RDONLY : O_RDWR)));
   struct stat info;
   if (::fstat(extent.get(), &info) != 0) return fail_errno(errno, "stat '{}'", disk.extent_path);
   if (!S_ISREG(info.st_mode))
@@ -202,26 +222,24 @@ Result<UniqueFd> open_locked(const Disk& disk) {
     return fail(ErrorCode::kCorrupt, "'{}' is short ({} bytes of {})", disk.extent_path, info.st_size,
                 disk.size_bytes);
   }
-  std::optional<CloseWatch> watch;
-  const Deadline deadline = base::deadline_in(kLockReleaseWait);
-  while (::flock(extent.get(), LOCK_EX | LOCK_NB) != 0) {
-    if (errno == EBADF && access == O_RDONLY) {  // NFS grants exclusive locks to writers only
-      ASSIGN_OR_RETURN(extent, base::open_file(disk.extent_path, O_RDWR | O_NOFOLLOW | O_NONBLOCK));
-      continue;
-    }
-    if (errno == EINTR) continue;
-    if (errno != EWOULDBLOCK) return fail_errno(errno, "lock '{}'", disk.extent_path);
-    // A device that is just being cleared gives its lock up a moment after it is gone from sight.
-    if (!watch) {
-      watch.emplace(disk.extent_path);  // and look again: it may have gone before the watch was there
-      continue;
-    }
-    if (watch->wait(deadline)) continue;
-    return std::unexpected(base::Error(
-        ErrorCode::kBusyElsewhere, fmt::format("'{}' is locked by another host or process", disk.extent_path),
-        "'lslocks' shows which process, if it is on this host"));
+  auto locked = lock_soon(extent, disk.extent_path);
+  if (!locked && locked.error().system_errno() == EBADF &&
+      disk.is_read_only) {  // NFS grants exclusive locks to writers only
+    ASSIGN_OR_RETURN(extent, base::open_file(disk.extent_path, flags | O_RDWR));
+    locked = lock_soon(extent, disk.extent_path);
   }
-  return extent;
+  if (!locked) return std::unexpected(std::move(locked).error());
+  if (*locked) return extent;
+  return std::unexpected(base::Error(
+      ErrorCode::kBusyElsewhere, fmt::format("'{}' is locked by another host or process", disk.extent_path),
+      "'lslocks' shows which process, if it is on this host"));
+}
+
+/// Returns when the lock of a device that is gone is gone too (or somebody else has taken it since), so that
+/// what follows a detach finds it free.
+void await_unlocked(const std::string& path) {
+  auto extent = base::open_file(path, O_RDWR | O_NOFOLLOW | O_NONBLOCK);
+  if (extent) (void)lock_soon(*extent, path);
 }
 
 /// Opens a device node. One that is missing does not mean that a disk is: it says so.
@@ -293,6 +311,27 @@ Result<base::DiskAddress> LoopHypervisor::attach(const Vm& vm, const Disk& disk)
   return fail(ErrorCode::kUnavailable, "no loop device was to be had in {} tries", kMaxAttachTries);
 }
 
+/// The kernel clears a device when its last opener closes it. Mostly that was `detach`, just now.
+Result<void> await_cleared(const Disk& disk, const Attachment& attachment) {
+  std::optional<CloseWatch> watch;
+  const Deadline deadline = base::deadline_in(kReleaseWait);
+  for (;;) {
+    ASSIGN_OR_RETURN(const auto rest, find_loop(disk, false));
+    if (!rest || rest->address != attachment.address) break;
+    if (!watch) {
+      watch.emplace(disk.extent_path);
+      continue;
+    }
+    if (watch->wait(deadline)) continue;
+    ASSIGN_OR_RETURN(const bool is_there, keep(*rest));
+    if (!is_there) break;
+    return fail(ErrorCode::kInUse, "'{}' is open in some process",
+                std::get<LoopAddress>(attachment.address).node);
+  }
+  await_unlocked(disk.extent_path);
+  return {};
+}
+
 Result<void> LoopHypervisor::detach(const Vm& vm, const Disk& disk) {
   ASSIGN_OR_RETURN(const auto found, find_loop(disk, false));
   if (!found || !is_owned_by(*found, vm)) return {};
@@ -311,21 +350,7 @@ Result<void> LoopHypervisor::detach(const Vm& vm, const Disk& disk) {
     if (::ioctl(device->get(), LOOP_CLR_FD, 0) != 0 && errno != ENXIO)
       return fail_errno(errno, "clear '{}'", address.node);
   }
-  // The kernel clears the device when its last opener closes it. Mostly that was us, just now.
-  std::optional<CloseWatch> watch;
-  const Deadline deadline = base::deadline_in(kReleaseWait);
-  for (;;) {
-    ASSIGN_OR_RETURN(const auto rest, find_loop(disk, false));
-    if (!rest || rest->address != found->address) return {};
-    if (!watch) {
-      watch.emplace(disk.extent_path);
-      continue;
-    }
-    if (watch->wait(deadline)) continue;
-    ASSIGN_OR_RETURN(const bool is_there, keep(*rest));
-    if (!is_there) return {};
-    return fail(ErrorCode::kInUse, "'{}' is open in some process", address.node);
-  }
+  return await_cleared(disk, *found);
 }
 
 Result<std::optional<Attachment>> LoopHypervisor::find(const Disk& disk) { return find_loop(disk, false); }

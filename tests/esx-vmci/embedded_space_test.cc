@@ -100,7 +100,7 @@ TEST(EmbeddedSpace, ATmpfsIsADatastoreToo) {
     EXPECT_OK(plane->attach(name_of("db")));
     EXPECT_OK(plane->detach(name_of("db")));
   }
-  EXPECT_EQ(::umount2(folder.path().c_str(), 0), 0);
+  unmount(folder.path());
 }
 
 TEST(EmbeddedSpace, AReadOnlyDatastoreSaysSo) {

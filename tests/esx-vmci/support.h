@@ -90,8 +90,25 @@ inline std::vector<std::string> loops_below(const std::string& folder) {
   return nodes;
 }
 
+/// Looks again and again until `is_done`, for a minute at most: for what other processes (udev's probing)
+/// finish in a moment and no event tells a test.
+inline bool soon(const std::function<bool()>& is_done) {
+  const base::Deadline deadline = base::deadline_in(std::chrono::minutes(1));
+  while (!is_done()) {
+    if (base::has_passed(deadline)) return false;
+    ::sched_yield();
+  }
+  return true;
+}
+
+/// As if the machine had lost them: whoever has one open for a moment only delays it.
 inline void clear_loops_below(const std::string& folder) {
   for (const std::string& node : loops_below(folder)) (void)base::run_command({"losetup", "-d", node});
+  EXPECT_TRUE(soon([&] { return loops_below(folder).empty(); })) << "a loop device is kept open";
+}
+
+inline void unmount(const std::string& path) {
+  EXPECT_TRUE(soon([&] { return ::umount2(path.c_str(), 0) == 0 || errno != EBUSY; })) << ::strerror(errno);
 }
 
 /// A mount namespace of this process's own, so that what a test mounts is seen by nobody else and ends with
@@ -124,7 +141,7 @@ class MountedImage {
   MountedImage& operator=(const MountedImage&) = delete;
   ~MountedImage() {
     clear_loops_below(path());
-    EXPECT_EQ(::umount2(path().c_str(), 0), 0) << ::strerror(errno);
+    unmount(path());
     run({"losetup", "-d", node_});
   }
   std::string path() const { return folder_.path() + "/mnt"; }

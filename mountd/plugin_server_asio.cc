@@ -22,6 +22,9 @@ namespace net = boost::asio;
 using boost::system::error_code;
 using net::local::stream_protocol;
 
+/// A List of thousands of volumes goes out in one write, without waiting for the engine to read the first
+/// part.
+constexpr int kSendBufferBytes = 1024 * 1024;
 /// How long accepting rests where descriptors or connections have run out and nothing says when there are
 /// some again.
 constexpr std::chrono::milliseconds kAcceptPause{500};
@@ -178,6 +181,8 @@ void AsioServer::on_accept(Door& door, const error_code& error, stream_protocol:
   if (is_stopped_) return;
   if (!error) {
     is_failing_ = false;
+    error_code ignored;  // a smaller buffer only takes more turns
+    socket.set_option(stream_protocol::socket::send_buffer_size(kSendBufferBytes), ignored);
     add_session(std::move(socket), door.listener.driver);
     return accept(door);
   }

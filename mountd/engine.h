@@ -16,26 +16,27 @@
 
 namespace vdvs::mountd {
 
-/// A mount of one of our volumes in a container that is running, paused or restarting.
+/// A mount of a volume in a container of this engine, whatever the container does.
 struct ContainerMount {
   std::string volume;  ///< As Docker knows it: short or qualified.
   std::string driver;
   std::string source;     ///< The host's path.
   std::string container;  ///< Its name, without the slash.
+  bool is_running = false;  ///< Running, paused or restarting.
 };
 
 class Engine {
  public:
   virtual ~Engine() = default;
   /// Blocking, for a pool thread. Errors: kUnavailable, kTimeout.
-  virtual base::Result<std::vector<ContainerMount>> running_mounts(base::Deadline deadline) = 0;
+  virtual base::Result<std::vector<ContainerMount>> container_mounts(base::Deadline deadline) = 0;
 };
 
 /// Called on the loop's thread.
 struct EngineEvents {
   /// The engine answers, for the first time or again: it may have lost Unmounts.
   std::function<void()> on_connected;
-  /// A container has died, and running_mounts() no longer shows it (unless it is being restarted).
+  /// A container has died, and container_mounts() no longer shows it as running (unless it is being restarted).
   std::function<void()> on_container_end;
 };
 

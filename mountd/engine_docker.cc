@@ -1,7 +1,7 @@
 // The Docker engine's own API over its unix socket: HTTP/1.1 by Boost.Beast.
 //
-// Two requests matter. `GET /containers/json` with a filter by state is the truth about which containers use
-// a volume. `GET /events` never ends: the engine sends its head at once and then one JSON line for each
+// Two requests matter. `GET /containers/json?all=1` is the truth about which containers use a volume, and which
+// of them run. `GET /events` never ends: the engine sends its head at once and then one JSON line for each
 // container that dies; when that connection ends, the engine has gone.
 //
 // The engine says `die` while it still has the container's lock: it then sends our Unmounts, and only after
@@ -50,9 +50,7 @@ constexpr std::size_t kMaxReplyBytes = std::size_t{64} << 20;
 constexpr std::uint32_t kMaxReplyHeaderBytes = 16 * 1024;
 constexpr std::size_t kPieceBytes = 16 * 1024;
 
-/// filters={"status":["running","paused","restarting"]}
-constexpr std::string_view kRunningContainers =
-    "/containers/json?filters=%7B%22status%22%3A%5B%22running%22%2C%22paused%22%2C%22restarting%22%5D%7D";
+constexpr std::string_view kAllContainers = "/containers/json?all=1";
 /// filters={"type":["container"],"event":["die"]}
 constexpr std::string_view kContainerEnds =
     "/events?filters=%7B%22type%22%3A%5B%22container%22%5D%2C%22event%22%3A%5B%22die%22%5D%7D";
@@ -213,8 +211,8 @@ class DockerEngine final : public Engine {
  public:
   explicit DockerEngine(std::string socket_path) : socket_path_(std::move(socket_path)) {}
 
-  base::Result<std::vector<ContainerMount>> running_mounts(base::Deadline deadline) override {
-    ASSIGN_OR_RETURN(std::string body, get_whole(kRunningContainers, deadline));
+  base::Result<std::vector<ContainerMount>> container_mounts(base::Deadline deadline) override {
+    ASSIGN_OR_RETURN(std::string body, get_whole(kAllContainers, deadline));
     auto mounts = decode_container_list(body);
     if (mounts) return mounts;
     return base::fail(ErrorCode::kUnavailable, "ask the Docker engine at '{}': {}", socket_path_,
@@ -414,6 +412,15 @@ std::string container_name(const boost::json::object& container) {
 
 }  // namespace
 
+namespace {
+
+bool is_running(const boost::json::object& container) {
+  const std::string state = base::find_string(container, "State").value_or("");
+  return state == "running" || state == "paused" || state == "restarting";
+}
+
+}  // namespace
+
 base::Result<std::vector<ContainerMount>> decode_container_list(std::string_view json) {
   ASSIGN_OR_RETURN(boost::json::value root, base::parse_json(json));
   const auto* containers = root.if_array();
@@ -436,7 +443,8 @@ base::Result<std::vector<ContainerMount>> decode_container_list(std::string_view
       found.push_back({.volume = base::find_string(*members, "Name").value_or(""),
                        .driver = base::find_string(*members, "Driver").value_or(""),
                        .source = base::find_string(*members, "Source").value_or(""),
-                       .container = container_name(*container)});
+                       .container = container_name(*container),
+                       .is_running = is_running(*container)});
     }
   }
   return found;

@@ -24,7 +24,7 @@ using base::MutexLock;
 using base::Result;
 namespace json = boost::json;
 
-constexpr std::string_view kRecovered = "recovered:";
+constexpr std::string_view kRecovered = "recovered:engine";
 constexpr std::size_t kMaxHoldersFileBytes = 16 * 1024 * 1024;
 
 template <typename Number>
@@ -41,7 +41,9 @@ Result<Holder> decode_holder(const json::value& value) {
   Holder holder;
   holder.id = base::find_string(*object, "id").value_or("");
   holder.count = number_of<int>(*object, "count");
-  holder.added = std::chrono::milliseconds(number_of<std::int64_t>(*object, "added_ms"));
+  if (object->contains("mounted_at_ms")) {
+    holder.mounted_at = std::chrono::milliseconds(number_of<std::int64_t>(*object, "mounted_at_ms"));
+  }
   holder.engine.pid = number_of<int>(*object, "engine_pid");
   holder.engine.start_ticks = number_of<std::uint64_t>(*object, "engine_start");
   if (holder.count < 1) return fail(ErrorCode::kCorrupt, "holders: '{}' has a count of {}", holder.id, holder.count);
@@ -78,11 +80,12 @@ std::string encode_holders(const HoldersFile& file) {
   for (const auto& [volume, holders] : file.volumes) {
     json::array list;
     for (const Holder& holder : holders) {
-      list.push_back({{"id", holder.id},
-                      {"count", holder.count},
-                      {"added_ms", holder.added.count()},
-                      {"engine_pid", holder.engine.pid},
-                      {"engine_start", holder.engine.start_ticks}});
+      json::object entry{{"id", holder.id},
+                         {"count", holder.count},
+                         {"engine_pid", holder.engine.pid},
+                         {"engine_start", holder.engine.start_ticks}};
+      if (holder.mounted_at) entry["mounted_at_ms"] = holder.mounted_at->count();
+      list.push_back(std::move(entry));
     }
     volumes[volume] = std::move(list);
   }
@@ -143,8 +146,14 @@ Result<void> MountHolders::add(const std::string& volume, const std::string& id,
   auto found = std::ranges::find(holders, id, &Holder::id);
   if (found == holders.end()) found = holders.insert(found, Holder{.id = id});
   ++found->count;
-  found->added = boot_time();
+  found->mounted_at = boot_time();
   found->engine = engine;
+  return save();
+}
+
+Result<void> MountHolders::add_recovered(const std::string& volume, int count) {
+  MutexLock lock(mutex_);
+  holders_[volume].push_back({.id = std::string(kRecovered), .count = count, .mounted_at = {}, .engine = {}});
   return save();
 }
 
@@ -155,9 +164,10 @@ Result<void> MountHolders::drop(const std::string& volume, const std::string& id
   std::vector<Holder>& holders = entry->second;
   auto found = std::ranges::find(holders, id, &Holder::id);
   if (found == holders.end()) {
-    found = std::ranges::find_if(holders, [](const Holder& holder) { return holder.id.starts_with(kRecovered); });
+    found = std::ranges::find_if(holders, [](const Holder& holder) { return holder.id == kRecovered; });
   }
   if (found == holders.end()) return {};
+  found->mounted_at.reset();
   if (--found->count == 0) holders.erase(found);
   if (holders.empty()) holders_.erase(entry);
   return save();

@@ -6,6 +6,7 @@
 #include <chrono>
 #include <map>
 #include <memory>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -25,10 +26,12 @@ ProcessIdentity identify_process(int pid);
 bool is_alive(const ProcessIdentity& process);
 
 struct Holder {
-  std::string id;               ///< Docker's mount id, or "recovered:<container>" where it was found without one.
+  std::string id;               ///< Docker's mount id, or a name of ours where it was found without one.
   int count = 0;
-  std::chrono::milliseconds added{0};  ///< CLOCK_BOOTTIME of the last Mount.
-  ProcessIdentity engine;              ///< Who asked.
+  /// CLOCK_BOOTTIME of the last Mount, if nothing came after it: its container may still be starting. A holder whose last call was an
+  /// Unmount, and one that was found without an id, is not.
+  std::optional<std::chrono::milliseconds> mounted_at;
+  ProcessIdentity engine;       ///< Who asked; pid 0 where that is not known.
 };
 
 class MountHolders {
@@ -40,6 +43,8 @@ class MountHolders {
 
   // `volume` is the qualified name everywhere. Changes are on disk before the call returns. Thread: any.
   base::Result<void> add(const std::string& volume, const std::string& id, ProcessIdentity engine);
+  /// Holders whose ids nobody knows: `count` mounts of running containers, for which the engine vouches.
+  base::Result<void> add_recovered(const std::string& volume, int count);
   /// Takes one of `id` away. An id that is not there takes a recovered holder, if there is one; otherwise nothing.
   base::Result<void> drop(const std::string& volume, const std::string& id);
   base::Result<void> drop_all_of(const std::string& volume, const std::string& id);

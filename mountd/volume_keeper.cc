@@ -130,11 +130,14 @@ Result<void> VolumeKeeper::format_now(const esx::VolumeName& name, bool has_crea
   return std::unexpected(std::move(formatted).error());
 }
 
-Result<void> VolumeKeeper::remove(const esx::VolumeName& name, const std::vector<ContainerMount>& running) {
+Result<void> VolumeKeeper::remove(const esx::VolumeName& name, const std::vector<ContainerMount>& mounts) {
   const std::string qualified = qualify(name);
   auto end = walk_to(Goal::kRemoved, name);
   if (!end) {
-    const auto containers = containers_of(qualified, running);
+    std::vector<std::string> containers;
+    for (const ContainerMount& mount : mounts_of(qualified, mounts)) {
+      if (mount.is_running) containers.push_back(mount.container);
+    }
     if (end.error().code() != ErrorCode::kInUse || containers.empty()) return std::unexpected(std::move(end).error());
     return std::unexpected(std::move(end).error().with_remedy(fmt::format("stop {} first", fmt::join(containers, ", "))));
   }
@@ -240,38 +243,54 @@ Result<void> VolumeKeeper::recover(const esx::VolumeName& name, bool has_engine)
   return outcome;
 }
 
-std::vector<std::string> VolumeKeeper::containers_of(const std::string& qualified,
-                                                     const std::vector<ContainerMount>& running) const {
+std::vector<ContainerMount> VolumeKeeper::mounts_of(const std::string& qualified,
+                                                    const std::vector<ContainerMount>& mounts) const {
   const std::string target = mount_point_of(world_, qualified);
   const std::string shown = display_name(qualified);
-  std::vector<std::string> names;
-  for (const ContainerMount& mount : running) {
+  std::vector<ContainerMount> ours;
+  std::ranges::copy_if(mounts, std::back_inserter(ours), [&](const ContainerMount& mount) {
     const bool is_same_place = mount.source == target || mount.source == target + "/";
-    if (is_same_place || mount.volume == qualified || mount.volume == shown) names.push_back(mount.container);
-  }
-  return names;
+    return is_same_place || mount.volume == qualified || mount.volume == shown;
+  });
+  return ours;
 }
 
-Result<VolumeKeeper::Reconciled> VolumeKeeper::reconcile(const esx::VolumeName& name,
-                                                         const std::vector<ContainerMount>& running) {
-  const std::string qualified = qualify(name);
-  const std::size_t in_use = containers_of(qualified, running).size();
-  Reconciled outcome;
-  if (in_use == 0) {
-    for (const Holder& holder : holders_.of(qualified)) {
-      const auto age = boot_time() - holder.added;
-      if (is_alive(holder.engine) && age < kStartGrace) {
-        const auto left = std::chrono::duration_cast<std::chrono::milliseconds>(kStartGrace) - age;
-        outcome.look_again_in = std::min(outcome.look_again_in.value_or(left), left);
-        continue;
-      }
-      log::info("a mount whose container is gone is dropped",
-                {{"volume", qualified}, {"id", holder.id}, {"count", holder.count}});
-      RETURN_IF_ERROR(holders_.drop_all_of(qualified, holder.id));
+// Whether the engine may be about to start the container of this holder: it has a container for the volume, the last that was heard of
+// the holder is its Mount, not long ago, and the engine that asked for it lives.
+bool VolumeKeeper::may_be_starting(const Holder& holder, bool has_container) const {
+  const bool is_engine_alive = holder.engine.pid == 0 || is_alive(holder.engine);
+  return has_container && holder.mounted_at && boot_time() - *holder.mounted_at < kStartGrace && is_engine_alive;
+}
+
+Result<std::optional<std::chrono::milliseconds>> VolumeKeeper::drop_stale_holders(const std::string& qualified,
+                                                                                  const EngineWord& word,
+                                                                                  bool has_container) {
+  constexpr std::chrono::milliseconds kSoon{1000};
+  std::optional<std::chrono::milliseconds> look_again_in;
+  for (const Holder& holder : holders_.of(qualified)) {
+    const bool is_newer_than_word = holder.mounted_at && *holder.mounted_at >= word.asked_at;
+    if (is_newer_than_word || may_be_starting(holder, has_container)) {
+      const auto grace = std::chrono::duration_cast<std::chrono::milliseconds>(kStartGrace);
+      const auto wait = is_newer_than_word ? kSoon : grace - (boot_time() - *holder.mounted_at);
+      look_again_in = std::min(look_again_in.value_or(wait), std::max(wait, kSoon));
+      continue;
     }
+    log::info("a mount whose container is gone is dropped", {{"volume", qualified}, {"id", holder.id}, {"count", holder.count}});
+    RETURN_IF_ERROR(holders_.drop_all_of(qualified, holder.id));
+  }
+  return look_again_in;
+}
+
+Result<VolumeKeeper::Reconciled> VolumeKeeper::reconcile(const esx::VolumeName& name, const EngineWord& word) {
+  const std::string qualified = qualify(name);
+  const auto mounts = mounts_of(qualified, word.mounts);
+  const auto running = std::ranges::count_if(mounts, &ContainerMount::is_running);
+  Reconciled outcome;
+  if (running == 0) {
+    ASSIGN_OR_RETURN(outcome.look_again_in, drop_stale_holders(qualified, word, !mounts.empty()));
   } else if (holders_.total(qualified) == 0) {
-    for (std::size_t i = 0; i < in_use; ++i) RETURN_IF_ERROR(holders_.add(qualified, "recovered:engine", {}));
-    log::info("holders found again", {{"volume", qualified}, {"count", in_use}});
+    RETURN_IF_ERROR(holders_.add_recovered(qualified, static_cast<int>(running)));
+    log::info("holders found again", {{"volume", qualified}, {"count", running}});
   }
   outcome.holders_left = holders_.total(qualified);
   if (outcome.holders_left > 0) return outcome;

@@ -21,6 +21,12 @@ namespace vdvs::mountd {
 /// may still be starting (other volumes of it are being attached).
 inline constexpr std::chrono::minutes kStartGrace{5};
 
+/// What the engine said of its containers, and when it was asked (CLOCK_BOOTTIME): a mount that came later is not in it.
+struct EngineWord {
+  std::vector<ContainerMount> mounts;
+  std::chrono::milliseconds asked_at{0};
+};
+
 /// Long work (mkfs, a check, a thick create) may take this long; the request is answered earlier.
 inline constexpr std::chrono::minutes kWorkTime{60};
 
@@ -44,8 +50,8 @@ class VolumeKeeper {
   /// unknown volume, are success: older engines send such.
   base::Result<int> unmount(const esx::VolumeName& name, const std::string& id);
 
-  /// `running`: what the engine says, to name the containers that hold the volume where it is refused; may be empty.
-  base::Result<void> remove(const esx::VolumeName& name, const std::vector<ContainerMount>& running = {});
+  /// `mounts`: what the engine says, to name the containers that hold the volume where it is refused; may be empty.
+  base::Result<void> remove(const esx::VolumeName& name, const std::vector<ContainerMount>& mounts = {});
 
   /// Unmounts and detaches what no container holds; otherwise does nothing.
   base::Result<void> settle(const esx::VolumeName& name);
@@ -61,7 +67,7 @@ class VolumeKeeper {
     int holders_left = 0;
     std::optional<std::chrono::milliseconds> look_again_in;
   };
-  base::Result<Reconciled> reconcile(const esx::VolumeName& name, const std::vector<ContainerMount>& running);
+  base::Result<Reconciled> reconcile(const esx::VolumeName& name, const EngineWord& word);
 
   /// Asks the control plane. Errors: kNotFound and kInvalid mean that there is no such volume; for all others
   /// `remembered` has the answer.
@@ -90,8 +96,11 @@ class VolumeKeeper {
   void remember(const esx::VolumeInfo& info, const std::string& driver = {});
   std::string display_name(const std::string& qualified) const;
   VolumeList views_of(const std::vector<std::string>& names, const std::string& driver, const std::string& main_driver) const;
-  /// The names of the containers that have the volume mounted, one for each mount.
-  std::vector<std::string> containers_of(const std::string& qualified, const std::vector<ContainerMount>& running) const;
+  std::vector<ContainerMount> mounts_of(const std::string& qualified, const std::vector<ContainerMount>& mounts) const;
+  bool may_be_starting(const Holder& holder, bool has_container) const;
+  /// Returns when to look again at those that may be starting.
+  base::Result<std::optional<std::chrono::milliseconds>> drop_stale_holders(const std::string& qualified,
+                                                                            const EngineWord& word, bool has_container);
 
   World world_;
   MountHolders& holders_;

@@ -89,8 +89,9 @@ class Manager : public VolumeManager {
   /// Settles the volume after a while, and again with growing pauses while that fails. Thread: any.
   void settle_in(const esx::VolumeName& name, std::chrono::milliseconds time, std::chrono::milliseconds retry = kFirstRetry);
   void settle(const esx::VolumeName& name, std::chrono::milliseconds retry);
-  void compare(const std::vector<ContainerMount>& running);
-  void reconcile_one(const esx::VolumeName& name, const std::vector<ContainerMount>& running);
+  Result<EngineWord> ask_engine();
+  void compare(const EngineWord& word);
+  void reconcile_one(const esx::VolumeName& name, const EngineWord& word);
   void reconcile_in(std::chrono::milliseconds time);
 
   asio::io_context& loop_;
@@ -189,14 +190,14 @@ PluginReply Manager::run_change(const PluginRequest& request, const esx::VolumeN
     }
     case Method::kRemove: {
       // The engine's word may free a volume whose Unmount was lost, or name those that hold it.
-      std::vector<ContainerMount> running;
+      EngineWord word;
       if (engine_ != nullptr && keeper_.holders().total(keeper_.qualify(name)) > 0) {
-        if (auto asked = engine_->running_mounts(base::deadline_in(kEngineTime))) {
-          running = std::move(*asked);
-          RETURN_IF_ERROR(keeper_.reconcile(name, running));
+        if (auto asked = ask_engine()) {
+          word = std::move(*asked);
+          RETURN_IF_ERROR(keeper_.reconcile(name, word));
         }
       }
-      RETURN_IF_ERROR(keeper_.remove(name, running));
+      RETURN_IF_ERROR(keeper_.remove(name, word.mounts));
       return Done{};
     }
     case Method::kMount: return mount(request, name, answer, is_given);
@@ -342,25 +343,31 @@ void Manager::reconcile() {
   if (engine_ == nullptr || is_reconcile_queued_.exchange(true)) return;
   queries_.post(std::to_string(next_query_++), [this] {
     is_reconcile_queued_ = false;  // before the question: an event from now on may be missing in the answer
-    auto running = engine_->running_mounts(base::deadline_in(kEngineTime));
-    if (!running) {
-      log::warn("the engine does not say what runs; counts stay as they are", {{"cause", running.error().text()}});
+    auto word = ask_engine();
+    if (!word) {
+      log::warn("the engine does not say what runs; counts stay as they are", {{"cause", word.error().text()}});
       return;
     }
-    compare(*running);
+    compare(*word);
   });
 }
 
-void Manager::compare(const std::vector<ContainerMount>& running) {
+Result<EngineWord> Manager::ask_engine() {
+  EngineWord word{.mounts = {}, .asked_at = boot_time()};
+  ASSIGN_OR_RETURN(word.mounts, engine_->container_mounts(base::deadline_in(kEngineTime)));
+  return word;
+}
+
+void Manager::compare(const EngineWord& word) {
   auto traces = keeper_.traces();
   if (!traces) return;
   for (const esx::VolumeName& name : *traces) {
-    volumes_.post(strand_of(name), [this, name, running] { reconcile_one(name, running); });
+    volumes_.post(strand_of(name), [this, name, word] { reconcile_one(name, word); });
   }
 }
 
-void Manager::reconcile_one(const esx::VolumeName& name, const std::vector<ContainerMount>& running) {
-  auto outcome = keeper_.reconcile(name, running);
+void Manager::reconcile_one(const esx::VolumeName& name, const EngineWord& word) {
+  auto outcome = keeper_.reconcile(name, word);
   if (!outcome) {
     log::warn("counts are not compared", {{"volume", name.text()}, {"cause", outcome.error().text()}});
     return;

@@ -21,12 +21,13 @@ void say(const std::string& line) {
 
 int show_mounts(const std::string& socket) {
   constexpr std::chrono::seconds kTime{30};
-  auto mounts = make_docker_engine(socket)->running_mounts(base::deadline_in(kTime));
+  auto mounts = make_docker_engine(socket)->container_mounts(base::deadline_in(kTime));
   if (!mounts) {
     std::fprintf(stderr, "engine_probe: %s\n", mounts.error().text().c_str());
     return 1;
   }
   for (const ContainerMount& mount : *mounts) {
+    if (!mount.is_running) continue;
     say(boost::json::serialize(boost::json::object{{"volume", mount.volume},
                                                    {"driver", mount.driver},
                                                    {"source", mount.source},

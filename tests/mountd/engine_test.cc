@@ -27,10 +27,10 @@ constexpr std::string_view kTwoContainers = R"([
 
 base::Result<std::vector<ContainerMount>> ask(const FakeServer& server,
                                               base::Clock::duration time = kPatience) {
-  return make_docker_engine(server.path())->running_mounts(base::deadline_in(time));
+  return make_docker_engine(server.path())->container_mounts(base::deadline_in(time));
 }
 
-TEST(DockerEngine, TellsTheVolumesOfRunningContainers) {
+TEST(DockerEngine, TellsTheVolumesOfContainersAndWhetherTheyRun) {
   FakeServer server([](Peer& peer) {
     peer.read_request();
     peer.reply(kTwoContainers);
@@ -42,11 +42,13 @@ TEST(DockerEngine, TellsTheVolumesOfRunningContainers) {
   EXPECT_EQ((*mounts)[0].driver, "vsphere");
   EXPECT_EQ((*mounts)[0].source, "/mnt/vmdk/db@ds");
   EXPECT_EQ((*mounts)[0].container, "web");
+  EXPECT_TRUE((*mounts)[0].is_running);
+  EXPECT_FALSE((*mounts)[1].is_running);
   EXPECT_EQ((*mounts)[1].volume, "log");
   EXPECT_EQ((*mounts)[1].container, "bb") << "the id stands in for a missing name";
 }
 
-TEST(DockerEngine, AsksOnlyForContainersThatHoldTheirMounts) {
+TEST(DockerEngine, AsksForContainersInAllStates) {
   std::string request;
   FakeServer server([&](Peer& peer) {
     request = peer.read_request();
@@ -57,8 +59,7 @@ TEST(DockerEngine, AsksOnlyForContainersThatHoldTheirMounts) {
   ASSERT_TRUE(mounts) << mounts.error().text();
   EXPECT_TRUE(mounts->empty());
   EXPECT_THAT(request,
-              HasSubstr("GET /containers/json?filters=%7B%22status%22%3A%5B%22running%22%2C%22paused%22"
-                        "%2C%22restarting%22%5D%7D HTTP/1.1\r\n"));
+              HasSubstr("GET /containers/json?all=1 HTTP/1.1\r\n"));
 }
 
 TEST(DockerEngine, ReadsAReplyInChunks) {
@@ -123,7 +124,7 @@ TEST(DockerEngine, IsUnavailableWhereNobodyListens) {
 
 TEST(DockerEngine, IsUnavailableAtAPathThatNoSocketCanHave) {
   for (const std::string& path : {std::string(), "/tmp/" + std::string(200, 'x')}) {
-    auto mounts = make_docker_engine(path)->running_mounts(base::deadline_in(kPatience));
+    auto mounts = make_docker_engine(path)->container_mounts(base::deadline_in(kPatience));
     ASSERT_FALSE(mounts);
     EXPECT_EQ(mounts.error().code(), ErrorCode::kUnavailable);
   }

@@ -50,7 +50,7 @@ TEST_F(MountHoldersTest, AnUnknownIdIsNoErrorAndTakesNothing) {
 
 TEST_F(MountHoldersTest, AnUnknownIdTakesAHolderThatWasFoundWithoutOne) {  // live-restore, after the counts were lost
   auto holders = open();
-  ASSERT_TRUE(holders->add("db@ds", "recovered:engine", {}));
+  ASSERT_TRUE(holders->add_recovered("db@ds", 1));
   EXPECT_TRUE(holders->drop("db@ds", "id1"));
   EXPECT_EQ(holders->total("db@ds"), 0);
 }

@@ -17,7 +17,9 @@ class VolumeKeeperTest : public ::testing::Test {
  protected:
   esx::VolumeName name(const std::string& text = "db") { return *esx::VolumeName::parse(text); }
   FakeDisk& disk() { return fake_.machine.disks.at("db"); }
-  ContainerMount container() { return {.volume = "db", .driver = "vsphere", .source = kTarget, .container = "web"}; }
+  ContainerMount container() { return {.volume = "db", .driver = "vsphere", .source = kTarget, .container = "web", .is_running = true}; }
+  ContainerMount stopped_container() { return {.volume = "db", .driver = "vsphere", .source = "", .container = "web"}; }
+  EngineWord word(std::vector<ContainerMount> mounts) { return {std::move(mounts), boot_time() + std::chrono::hours(1)}; }
   ProcessIdentity live_engine() { return identify_process(::getpid()); }
   ProcessIdentity dead_engine() { return {::getpid(), 1}; }
 
@@ -137,7 +139,7 @@ TEST_F(VolumeKeeperTest, AFailedMountLeavesNothingAttached) {
 TEST_F(VolumeKeeperTest, CountsOfADeadEngineAreDroppedWhenNothingRuns) {
   create();
   mount_for("id1", dead_engine());
-  auto outcome = keeper_.reconcile(name(), {});
+  auto outcome = keeper_.reconcile(name(), word({stopped_container()}));
   ASSERT_TRUE(outcome);
   EXPECT_EQ(outcome->holders_left, 0);
   EXPECT_FALSE(disk().is_mounted);
@@ -146,7 +148,7 @@ TEST_F(VolumeKeeperTest, CountsOfADeadEngineAreDroppedWhenNothingRuns) {
 TEST_F(VolumeKeeperTest, AStartingContainerOfALivingEngineIsWaitedFor) {
   create();
   mount_for("id1", live_engine());
-  auto outcome = keeper_.reconcile(name(), {});
+  auto outcome = keeper_.reconcile(name(), word({stopped_container()}));
   ASSERT_TRUE(outcome);
   EXPECT_EQ(outcome->holders_left, 1);
   ASSERT_TRUE(outcome->look_again_in);
@@ -154,10 +156,40 @@ TEST_F(VolumeKeeperTest, AStartingContainerOfALivingEngineIsWaitedFor) {
   EXPECT_TRUE(disk().is_mounted);
 }
 
+TEST_F(VolumeKeeperTest, WithoutAnyContainerNothingIsStarting) {  // it was removed while nobody was there to hear the Unmount
+  create();
+  mount_for("id1", live_engine());
+  EXPECT_EQ(keeper_.reconcile(name(), word({}))->holders_left, 0);
+  EXPECT_FALSE(disk().is_mounted);
+}
+
+TEST_F(VolumeKeeperTest, AHolderWhoseLastCallWasAnUnmountIsNotStarting) {  // one id, mounted again after both daemons were killed
+  create();
+  mount_for("id1", dead_engine());
+  mount_for("id1", live_engine());
+  EXPECT_EQ(*keeper_.unmount(name(), "id1"), 1);
+  EXPECT_EQ(keeper_.reconcile(name(), word({stopped_container()}))->holders_left, 0);
+}
+
+TEST_F(VolumeKeeperTest, AMountThatCameAfterTheQuestionIsNotInTheAnswer) {
+  create();
+  mount_for("id1", dead_engine());
+  auto outcome = keeper_.reconcile(name(), {{}, std::chrono::milliseconds(0)});
+  ASSERT_TRUE(outcome);
+  EXPECT_EQ(outcome->holders_left, 1);
+  EXPECT_TRUE(outcome->look_again_in);
+}
+
+TEST_F(VolumeKeeperTest, AMountOfAnUnknownEngineIsWaitedForToo) {
+  create();
+  mount_for("id1", {});
+  EXPECT_EQ(keeper_.reconcile(name(), word({stopped_container()}))->holders_left, 1);
+}
+
 TEST_F(VolumeKeeperTest, ARunningContainerKeepsItsVolumeThoughTheCountsAreLost) {
   create();
   ASSERT_TRUE(keeper_.mount(name()));
-  auto outcome = keeper_.reconcile(name(), {container(), container()});
+  auto outcome = keeper_.reconcile(name(), word({container(), container()}));
   ASSERT_TRUE(outcome);
   EXPECT_EQ(outcome->holders_left, 2);
   EXPECT_EQ(*keeper_.unmount(name(), "an id never heard of"), 1);
@@ -168,8 +200,8 @@ TEST_F(VolumeKeeperTest, ARunningContainerKeepsItsVolumeThoughTheCountsAreLost) 
 TEST_F(VolumeKeeperTest, AContainerOfAnotherVolumeDoesNotCount) {
   create();
   mount_for("id1", dead_engine());
-  ContainerMount other{.volume = "db2", .driver = "vsphere", .source = "/mnt/fake/db2@ds", .container = "web"};
-  EXPECT_EQ(keeper_.reconcile(name(), {other})->holders_left, 0);
+  ContainerMount other{.volume = "db2", .driver = "vsphere", .source = "/mnt/fake/db2@ds", .container = "web", .is_running = true};
+  EXPECT_EQ(keeper_.reconcile(name(), word({other}))->holders_left, 0);
 }
 
 TEST_F(VolumeKeeperTest, RecoveryMountsWhatIsHeldAndDetachesWhatIsNot) {

@@ -25,15 +25,19 @@
 #include <boost/beast/http/write.hpp>
 #include <cctype>
 #include <cstdint>
+#include <cstdlib>
 #include <deque>
+#include <filesystem>
 #include <optional>
 #include <set>
 #include <string_view>
 #include <utility>
 
+#include "base/fd.h"
 #include "base/json.h"
 #include "base/log.h"
 #include "mountd/engine.h"
+#include "mountd/mount_holders.h"
 
 namespace vdvs::mountd {
 namespace {
@@ -276,6 +280,7 @@ class WatchLoop : public std::enable_shared_from_this<WatchLoop> {
     is_up_ = true;
     is_down_logged_ = false;
     up_since_ = base::Clock::now();
+    had_pid_file_ = identify_process(pid_in_file()).pid != 0;
     log::info("the Docker engine answers", {{"socket", socket_path_}});
     volumes_pause_ = kFirstPause;
     ask_volumes();
@@ -296,11 +301,26 @@ class WatchLoop : public std::enable_shared_from_this<WatchLoop> {
     event_text_.clear();
     ends_waiting_.clear();  // the next on_connected covers them
     volumes_timer_.cancel();
+    look_later();
+  }
+
+  void look_later() {
     pause_timer_.expires_after(pause_);
     pause_ = std::min(pause_ * 2, kLongestPause);
     pause_timer_.async_wait([self = shared_from_this()](beast::error_code canceled) {
-      if (!canceled && !self->is_stopped_) self->look();
+      if (canceled || self->is_stopped_) return;
+      if (self->was_stopped_on_purpose()) return self->look_later();
+      self->look();
     });
+  }
+
+  /// Where systemd listens on the engine's socket, a connection starts the engine again, against the wish of the administrator who has
+  /// just stopped it. So an engine that kept a pid file beside its socket, as dockerd does, is looked for there first.
+  bool was_stopped_on_purpose() const { return had_pid_file_ && identify_process(pid_in_file()).pid == 0; }
+
+  int pid_in_file() const {
+    auto text = base::read_line_file(std::filesystem::path(socket_path_).replace_extension(".pid").string());
+    return text ? std::atoi(text->c_str()) : 0;
   }
 
   void read_events() {
@@ -382,6 +402,7 @@ class WatchLoop : public std::enable_shared_from_this<WatchLoop> {
   std::chrono::milliseconds volumes_pause_ = kFirstPause;
   base::Deadline up_since_;
   bool is_up_ = false;
+  bool had_pid_file_ = false;
   bool is_stopped_ = false;
   bool is_down_logged_ = false;
 };

@@ -1,11 +1,14 @@
 // The watch on the engine: when it tells, and that it neither waits nor wakes without need.
 #include <gtest/gtest.h>
+#include <unistd.h>
 
 #include <atomic>
 #include <boost/asio/io_context.hpp>
 #include <chrono>
+#include <filesystem>
 #include <thread>
 
+#include "base/fd.h"
 #include "mountd/engine.h"
 #include "tests/mountd/fake_engine.h"
 
@@ -192,6 +195,27 @@ TEST_F(EngineWatchTest, LooksAgainWhenTheEngineGoesAwayAndComesBack) {
   std::filesystem::remove(server.path());
   run_until([&] { return loop_.run_one() > 0; });
   server.start();
+  run_until([&] { return connected_ == 2; });
+}
+
+TEST_F(EngineWatchTest, DoesNotWakeAnEngineThatWasStoppedWhileSystemdListensForIt) {
+  std::atomic<int> connections = 0;
+  FakeServer server([&](Peer& peer) {
+    if (!peer.read_request().starts_with("GET /events")) return peer.reply("{}");
+    ++connections;
+    peer.send(kEventsHead);
+    peer.wait_for_close();
+  });
+  server.start();
+  const std::string pid_file = std::filesystem::path(server.path()).replace_extension(".pid").string();
+  ASSERT_TRUE(base::write_file(pid_file, std::to_string(::getpid()) + "\n"));
+  watch(server);
+  run_until([&] { return connected_ == 1; });
+  std::filesystem::remove(pid_file);
+  server.end_connections();  // and it goes on listening
+  loop_.run_for(1s);         // the first two looks are due after 0.2 s and 0.6 s
+  EXPECT_EQ(connections, 1);
+  ASSERT_TRUE(base::write_file(pid_file, std::to_string(::getpid()) + "\n"));
   run_until([&] { return connected_ == 2; });
 }
 

@@ -9,6 +9,8 @@ for list in "$@"; do
 done
 missing=()
 for package in "${wanted[@]}"; do
+  # An engine that came from elsewhere stays: Debian's would conflict with it.
+  [ "$package" = docker.io ] && command -v dockerd >/dev/null && continue
   [ "$(dpkg-query -W -f '${db:Status-Status}' "$package" 2>/dev/null || true)" = installed ] || missing+=("$package")
 done
 [ ${#missing[@]} -eq 0 ] && exit 0

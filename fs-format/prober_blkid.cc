@@ -255,6 +255,8 @@ class BlkidProber final : public Prober, private BlankMint {
       ASSIGN_OR_RETURN(const bool is_sure, has_clear_beginning(fd, node, fs->type));
       if (is_sure) return as_content(std::move(seen));
     }
+    // The proof has the whole look in it, so a new disk is not looked at in full twice.
+    if (std::holds_alternative<NoSignature>(seen)) return prove_blank(std::move(fd), node, size_bytes, deadline);
     ASSIGN_OR_RETURN(seen, identify(fd, node));
     if (std::holds_alternative<NoSignature>(seen))
       return prove_blank(std::move(fd), node, size_bytes, deadline);

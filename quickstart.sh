@@ -83,7 +83,7 @@ down() {
 }
 
 start_udevd() {
-  udevadm control --ping --timeout=2 >/dev/null 2>&1 && return
+  pgrep -x systemd-udevd >/dev/null && return
   say "Starting udevd: none is running"
   /lib/systemd/systemd-udevd --daemon
   pgrep -xn systemd-udevd >"$started/udevd.pid"

@@ -99,7 +99,7 @@ class Lab:
         erase(self.root)
 
     def _ensure_udevd(self):
-        if run(["udevadm", "control", "--ping", "--timeout=5"], check=False).returncode == 0:
+        if run(["pgrep", "-x", "systemd-udevd"], check=False).returncode == 0:
             return
         pathlib.Path("/run/udev").mkdir(exist_ok=True)
         self._udevd = subprocess.Popen([UDEVD], stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL,

@@ -23,6 +23,7 @@
 #include <algorithm>
 #include <cerrno>
 #include <charconv>
+#include <cstdio>
 #include <cstring>
 #include <memory>
 #include <optional>
@@ -65,9 +66,26 @@ std::string_view base_name(std::string_view path) {
   return slash == std::string_view::npos ? path : path.substr(slash + 1);
 }
 
-/// From sysfs: no device is opened, and no file of a dead server is touched.
+/// The file of a loop device, without a line's end; empty where it is not bound.
+std::string read_backing_file(int block_folder, const char* device) {
+  char path[sizeof(dirent::d_name) + sizeof "/loop/backing_file"];
+  std::snprintf(path, sizeof path, "%s/loop/backing_file", device);
+  const UniqueFd file(::openat(block_folder, path, O_RDONLY | O_CLOEXEC));
+  if (!file.is_open()) return {};
+  char text[4096];  // a sysfs attribute has a page at most
+  const ssize_t got = ::read(file.get(), text, sizeof text);
+  if (got <= 0) return {};
+  std::string_view backing(text, static_cast<std::size_t>(got));
+  if (backing.ends_with('\n')) backing.remove_suffix(1);
+  if (backing.ends_with(kDeletedNote)) backing.remove_suffix(kDeletedNote.size());
+  return std::string(backing);
+}
+
+/// From sysfs: no device is opened, and no file of a dead server is touched. Every look at a disk comes here,
+/// on hosts that may have hundreds of loop devices; so not by /sys/block, whose entries are links to this
+/// folder's.
 Result<std::vector<BoundLoop>> bound_loops() {
-  constexpr const char* kBlockFolder = "/sys/block";
+  constexpr const char* kBlockFolder = "/sys/devices/virtual/block";
   std::unique_ptr<DIR, int (*)(DIR*)> folder(::opendir(kBlockFolder), &::closedir);
   if (!folder) return fail(ErrorCode::kUnsupported, "list '{}': no sysfs is to be seen here", kBlockFolder);
   std::vector<BoundLoop> loops;
@@ -77,10 +95,8 @@ Result<std::vector<BoundLoop>> bound_loops() {
     if (!name.starts_with("loop")) continue;
     auto [end, error] = std::from_chars(name.data() + 4, name.data() + name.size(), number);
     if (error != std::errc() || end != name.data() + name.size()) continue;
-    auto backing = base::read_line_file(fmt::format("{}/{}/loop/backing_file", kBlockFolder, name));
-    if (!backing) continue;  // not bound, or no longer
-    if (backing->ends_with(kDeletedNote)) backing->resize(backing->size() - kDeletedNote.size());
-    loops.push_back({number, std::move(*backing)});
+    std::string backing = read_backing_file(::dirfd(folder.get()), entry->d_name);
+    if (!backing.empty()) loops.push_back({number, std::move(backing)});
   }
   return loops;
 }

@@ -222,7 +222,7 @@ Result<UniqueFd> DiskStore::write_new_file(const std::string& name, std::string_
   return file;
 }
 
-Result<void> DiskStore::save(StoredDisk& disk) const {
+Result<void> DiskStore::save(StoredDisk& disk, Durability durability) const {
   auto file = folder_.open_file(disk.sidecar_name, O_RDWR);
   const bool is_new = !file && file.error().code() == ErrorCode::kNotFound;
   if (!file && !is_new) return std::unexpected(std::move(file).error());
@@ -239,7 +239,7 @@ Result<void> DiskStore::save(StoredDisk& disk) const {
     const std::size_t old_bytes = std::min(static_cast<std::size_t>(info.st_size), kMaxSidecarBytes);
     ASSIGN_OR_RETURN(const std::string content, encode_sidecar(disk.sidecar, old_bytes));
     RETURN_IF_ERROR(base::write_all_at(*file, content, 0, path));
-    RETURN_IF_ERROR(base::sync_data(*file, path));
+    if (durability == Durability::kNow) RETURN_IF_ERROR(base::sync_data(*file, path));
     // Longer than any sidecar: it was garbage, and its end would make ours garbage too.
     if (info.st_size > static_cast<off_t>(kMaxSidecarBytes) &&
         ::ftruncate(file->get(), static_cast<off_t>(content.size())) != 0) {

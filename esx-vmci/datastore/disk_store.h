@@ -72,8 +72,9 @@ class DiskStore {
 
   /// Finishes or takes away what an interrupted create or remove of this volume has left.
   base::Result<void> settle(const std::string& volume) const;
-  /// Writes the sidecar; durable before it returns.
-  base::Result<void> save(StoredDisk& disk) const;
+  enum class Durability { kNow, kSoon };
+  /// Writes the sidecar; durable before it returns, or (kSoon) when the kernel gets to it.
+  base::Result<void> save(StoredDisk& disk, Durability durability = Durability::kNow) const;
   /// `source`: open for reading, to be copied; nullptr for a blank disk. Errors: kExists, kForeignData (an
   /// extent is there that is not ours).
   base::Result<void> create(const std::string& volume, const NewDisk& wish, const base::UniqueFd* source,

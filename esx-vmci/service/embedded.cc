@@ -245,6 +245,13 @@ Result<void> EmbeddedControlPlane::remove(const VolumeName& name) {
   return store->remove(*stored);
 }
 
+// Where only this kernel uses the file system, the record of an attachment is worth nothing after a crash:
+// then no disk is attached. So it is not waited for, which at each mount and detach would cost a disk's
+// flush.
+DiskStore::Durability durability_of_attachments(const DiskStore& store) {
+  return store.is_shared() ? DiskStore::Durability::kNow : DiskStore::Durability::kSoon;
+}
+
 Result<base::DiskAddress> EmbeddedControlPlane::attach(const VolumeName& name) {
   ASSIGN_OR_RETURN(DiskStore * store, store_of(name));
   ASSIGN_OR_RETURN(const auto lock, store->folder().lock(name.volume()));
@@ -264,13 +271,14 @@ Result<base::DiskAddress> EmbeddedControlPlane::attach(const VolumeName& name) {
   }
   if (!is_here || !before || before->vm_uuid != vm_.uuid) {
     stored.sidecar.attached = AttachRecord{vm_.uuid, vm_.name, format_now(kRfc3339)};
-    if (auto saved = store->save(stored); !saved) return failed("attach", name, std::move(saved).error());
+    if (auto saved = store->save(stored, durability_of_attachments(*store)); !saved)
+      return failed("attach", name, std::move(saved).error());
   }
   RETURN_IF_ERROR(fault_point(kFaultAttachRecord));
   auto address = hypervisor_->attach(vm_, disk);
   if (!address) {
     stored.sidecar.attached = before && before->vm_uuid != vm_.uuid ? before : std::nullopt;
-    if (auto saved = store->save(stored); !saved) {
+    if (auto saved = store->save(stored, durability_of_attachments(*store)); !saved) {
       base::log::warn("could not take an attach record back",
                       {{"volume", name.text()}, {"cause", saved.error().text()}});
     }
@@ -296,7 +304,7 @@ Result<void> EmbeddedControlPlane::detach(const VolumeName& name) {
   RETURN_IF_ERROR(fault_point(kFaultDetachDevice));
   if (!stored || !stored->sidecar.attached || stored->sidecar.attached->vm_uuid != vm_.uuid) return {};
   stored->sidecar.attached.reset();
-  if (auto saved = store->save(*stored); !saved) {
+  if (auto saved = store->save(*stored, durability_of_attachments(*store)); !saved) {
     // The disk is free; the record corrects itself at the next attach.
     base::log::warn("detached, but the record still says attached",
                     {{"volume", name.text()}, {"cause", saved.error().text()}});

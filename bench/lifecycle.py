@@ -20,7 +20,7 @@ import time
 import bare
 import figures
 import volume_io
-from figures import Figure, compare_rates, compare_times
+from figures import Figure, compare
 from rig import Engine, Rig, RigError, call_side_by_side, loop_devices, wait_for
 
 HERE = pathlib.Path(__file__).resolve().parent
@@ -81,7 +81,7 @@ def first_mount(rig, rounds):
         rig.settle()
         return total
 
-    figure = compare_times("create and first mount, 10 GiB ext4", *in_turns(rounds, ours, by_hand), at_most=1.3)
+    figure = compare("create and first mount, 10 GiB ext4", *in_turns(rounds, ours, by_hand), "ms", at_most=1.3)
     figure.detail += f"; create {statistics.median(steps['create']):.1f}, mount {statistics.median(steps['mount']):.1f} ms"
     mountd.stop()
     return [figure]
@@ -116,8 +116,8 @@ def existing_mount(rig, rounds):
     def on_bare_file():
         return str(volume.file) in loop_devices(rig.bare).values()
 
-    found = [compare_times("mount of an existing volume", *in_turns(rounds, ours, by_hand), at_most=1.5),
-             compare_times("unmount until detached", detach["mountd"], detach["by hand"])]
+    found = [compare("mount of an existing volume", *in_turns(rounds, ours, by_hand), "ms", at_most=1.5),
+             compare("unmount until detached", detach["mountd"], detach["by hand"], "ms")]
     docker.remove("old")
     mountd.stop()
     return found
@@ -154,8 +154,8 @@ def side_by_side(rig, rounds):
     first_bare = PARALLEL / bare.run_side_by_side(map(bare.first_mount_script, volumes))
     bare.run_side_by_side(map(bare.unmount_script, volumes))
     rig.settle()
-    found = [compare_rates(f"{PARALLEL} volumes mounted side by side", *in_turns(rounds, ours, by_hand), at_least=0.8, unit="mounts/s"),
-             compare_rates(f"{PARALLEL} created, formatted and mounted side by side", [first_ours], [first_bare], unit="volumes/s")]
+    found = [compare(f"{PARALLEL} volumes mounted side by side", *in_turns(rounds, ours, by_hand), "mounts/s", at_least=0.8),
+             compare(f"{PARALLEL} created, formatted and mounted side by side", [first_ours], [first_bare], "volumes/s")]
     call_side_by_side(connections, "VolumeDriver.Remove", [{"Name": name} for name in names])
     for volume in volumes:
         volume.remove()
@@ -182,6 +182,7 @@ def many_volumes(rig, rounds):
         call_side_by_side(connections[:len(some)], "VolumeDriver.Create", [{"Name": name, "Opts": {"size": "1gb"}} for name in some])
     found.append(Figure(f"create of {MANY} volumes", MANY / (time.perf_counter() - start), "/s", detail="on 16 connections; each is durable when answered"))
     docker = connections[0]
+    found.append(list_after_change(rig, docker, rounds))
     found += query_times(docker, names, rounds, "")
     for at in range(0, MANY_MOUNTED, len(connections)):
         some = names[at:min(at + len(connections), MANY_MOUNTED)]
@@ -192,6 +193,20 @@ def many_volumes(rig, rounds):
     mountd.stop()
     found += start_times(rig, rounds)
     return found
+
+
+def list_after_change(rig, docker, rounds):
+    """The folder has to be read again then."""
+    folder = next(path for path in (rig.datastore / "dockvols").iterdir() if path.is_dir())
+    times = []
+    for _ in range(2 * rounds):
+        (folder / "a-file").touch()
+        (folder / "a-file").unlink()
+        times.append(timed(docker.call, "VolumeDriver.List", {}))
+    time.sleep(0.2)  # from here on the folder is quiet, and what was read of it is kept
+    docker.call("VolumeDriver.List", {})
+    return Figure(f"List of {MANY} at once after a change, median", statistics.median(times), "ms", detail=f"worst {max(times):.3g} ms; {len(times)} requests",
+                  samples={"ms": times})
 
 
 def query_times(docker, names, rounds, when):
@@ -276,7 +291,7 @@ def data_path(rig, rounds):
     docker.mount("fio")
     device = docker.get("fio")["Status"]["device"]
     docker.unmount("fio")
-    found = volume_io.measure(rig, docker, "fio", device, max(3, rounds // 2))
+    found = volume_io.measure(rig, docker, "fio", device, rounds)
     mountd.stop()
     return found
 

@@ -4,7 +4,7 @@ the volume is mounted, so this measures exactly that.
 import json
 import os
 
-from figures import compare_rates
+from figures import compare
 from rig import run
 
 FILE_MIB = 512
@@ -42,22 +42,24 @@ def measure(rig, docker, name, device, rounds):
     by_hand.mkdir()
     lay_out(docker.mount(name))
     docker.unmount(name)
-    rates = {workload: {"mountd": [], "by hand": []} for workload, _ in WORKLOADS}
 
-    def ours():
-        folder = docker.mount(name)
-        for workload, words in WORKLOADS:
-            rates[workload]["mountd"].append(run_fio(folder, words))
+    def ours(words):
+        rate = run_fio(docker.mount(name), words)
         docker.unmount(name)
+        return rate
 
-    def hand():
+    def hand(words):
         run("mount", device, by_hand)
-        for workload, words in WORKLOADS:
-            rates[workload]["by hand"].append(run_fio(by_hand, words))
+        rate = run_fio(by_hand, words)
         run("umount", by_hand)
+        return rate
 
-    for number in range(rounds):
-        for side in (ours, hand) if number % 2 == 0 else (hand, ours):
-            side()
+    found = []
+    for workload, words in WORKLOADS:
+        rates = {ours: [], hand: []}
+        for number in range(rounds):
+            for side in (ours, hand) if number % 2 == 0 else (hand, ours):
+                rates[side].append(side(words))
+        found.append(compare(f"fio {workload}", rates[ours], rates[hand], "MiB/s", at_least=0.98))
     os.rmdir(by_hand)
-    return [compare_rates(f"fio {workload}", sides["mountd"], sides["by hand"], at_least=0.98, unit="MiB/s") for workload, sides in rates.items()]
+    return found

@@ -124,6 +124,9 @@ Result<std::unique_ptr<MountHolders>> MountHolders::open(const std::string& fold
       base::log::warn("mount counts cannot be read; the engine will be asked", {{"file", path}, {"cause", file.error().text()}});
     } else if (file->boot_id == boot_id) {
       holders->holders_ = std::move(file->volumes);
+      for (auto& [volume, list] : holders->holders_) {
+        for (Holder& holder : list) holder.is_of_earlier_run = true;
+      }
     }
   } else if (text.error().code() != ErrorCode::kNotFound) {
     base::log::warn("mount counts cannot be read; the engine will be asked", {{"file", path}, {"cause", text.error().text()}});
@@ -147,6 +150,7 @@ Result<void> MountHolders::add(const std::string& volume, const std::string& id,
   if (found == holders.end()) found = holders.insert(found, Holder{.id = id});
   ++found->count;
   found->mounted_at = boot_time();
+  found->is_of_earlier_run = false;
   found->engine = engine;
   return save();
 }

@@ -32,6 +32,7 @@ struct Holder {
   /// Unmount, and one that was found without an id, is not.
   std::optional<std::chrono::milliseconds> mounted_at;
   ProcessIdentity engine;       ///< Who asked; pid 0 where that is not known.
+  bool is_of_earlier_run = false;  ///< Read from the file: another mountd counted it.
 };
 
 class MountHolders {

@@ -255,11 +255,13 @@ std::vector<ContainerMount> VolumeKeeper::mounts_of(const std::string& qualified
   return ours;
 }
 
-// Whether the engine may be about to start the container of this holder: it has a container for the volume, the last that was heard of
-// the holder is its Mount, not long ago, and the engine that asked for it lives.
+// Whether the engine may be about to start the container of this holder: the last that was heard of the holder is its Mount, not long ago, and
+// the engine that asked for it lives. `docker create` mounts before the engine lists the container; only where this mountd did not see the Mount
+// itself, and so may have missed the Unmount too, must there be a container for the volume.
 bool VolumeKeeper::may_be_starting(const Holder& holder, bool has_container) const {
   const bool is_engine_alive = holder.engine.pid == 0 || is_alive(holder.engine);
-  return has_container && holder.mounted_at && boot_time() - *holder.mounted_at < kStartGrace && is_engine_alive;
+  const bool has_cause = has_container || !holder.is_of_earlier_run;
+  return has_cause && holder.mounted_at && boot_time() - *holder.mounted_at < kStartGrace && is_engine_alive;
 }
 
 Result<std::optional<std::chrono::milliseconds>> VolumeKeeper::drop_stale_holders(const std::string& qualified,

@@ -156,10 +156,20 @@ TEST_F(VolumeKeeperTest, AStartingContainerOfALivingEngineIsWaitedFor) {
   EXPECT_TRUE(disk().is_mounted);
 }
 
-TEST_F(VolumeKeeperTest, WithoutAnyContainerNothingIsStarting) {  // it was removed while nobody was there to hear the Unmount
+TEST_F(VolumeKeeperTest, DockerCreateMountsBeforeItsContainerIsListed) {
   create();
   mount_for("id1", live_engine());
-  EXPECT_EQ(keeper_.reconcile(name(), word({}))->holders_left, 0);
+  EXPECT_EQ(keeper_.reconcile(name(), word({}))->holders_left, 1);
+  EXPECT_TRUE(disk().is_mounted);
+}
+
+TEST_F(VolumeKeeperTest, AContainerThatWasRemovedWhileNobodyWasThereHoldsNothing) {
+  create();
+  mount_for("id1", live_engine());
+  auto reopened = std::move(MountHolders::open(folder_.path() + "/run", "boot")).value();
+  VolumeKeeper restarted{fake_.world, *reopened, *catalogue_};
+  EXPECT_EQ(restarted.reconcile(name(), word({stopped_container()}))->holders_left, 1);
+  EXPECT_EQ(restarted.reconcile(name(), word({}))->holders_left, 0);
   EXPECT_FALSE(disk().is_mounted);
 }
 

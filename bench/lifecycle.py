@@ -300,6 +300,15 @@ CASES = {"first-mount": first_mount, "existing-mount": existing_mount, "side-by-
          "fio": data_path}
 
 
+def flush_time(folder):
+    """Milliseconds that the disk takes to make one write durable. mountd's promises cost such flushes, which the bare commands do without."""
+    with open(folder / "flush", "wb", buffering=0) as file:
+        def write():
+            file.write(bytes(4096))
+            os.fdatasync(file.fileno())
+        return statistics.median(timed(write) for _ in range(20))
+
+
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("cases", nargs="*", metavar="CASE", help=", ".join(CASES))
@@ -310,21 +319,21 @@ def main():
     options = parser.parse_args()
     if unknown := set(options.cases) - set(CASES):
         parser.error(f"no such case: {', '.join(sorted(unknown))}")
-    machine = {"kernel": platform.release(), "processors": os.cpu_count(), "load": os.getloadavg()[0]}
-    print(f"kernel {machine['kernel']}, {machine['processors']} processors, load {machine['load']:.1f} at the start")
     found = []
     with Rig(options.mountd) as rig:
+        machine = {"kernel": platform.release(), "processors": os.cpu_count(), "load": os.getloadavg()[0], "flush_ms": flush_time(rig.root)}
+        print(f"kernel {machine['kernel']}, {machine['processors']} processors, load {machine['load']:.1f}, a flush takes {machine['flush_ms']:.2f} ms")
         for name in options.cases or CASES:
             print(f"{name}: {CASES[name].__doc__.splitlines()[0]}", flush=True)
             found += CASES[name](rig, options.rounds)
-    machine["load at the end"] = os.getloadavg()[0]
+        machine |= {"load_at_end": os.getloadavg()[0], "flush_ms_at_end": flush_time(rig.root)}
     figures.print_table(found)
-    print(f"load {machine['load at the end']:.1f} at the end")
+    print(f"at the end: load {machine['load_at_end']:.1f}, a flush takes {machine['flush_ms_at_end']:.2f} ms")
     if options.json:
         pathlib.Path(options.json).write_text(json.dumps({"machine": machine, "figures": [figure.as_json() for figure in found]}, indent=1) + "\n")
     if options.plot:
         figures.draw(found, options.plot)
-    return 1 if any(figure.holds() is False for figure in found) else 0
+    return 1 if any(figure.verdict() == "MISSED" for figure in found) else 0
 
 
 if __name__ == "__main__":

@@ -4,8 +4,8 @@ the volume is mounted, so this measures exactly that.
 import json
 import os
 
-from figures import compare
-from rig import run
+from figures import Figure, compare
+from rig import RigError, run
 
 FILE_MIB = 512
 SECONDS = 1
@@ -37,6 +37,24 @@ def lay_out(folder):
     run("fio", "--name=lay-out", f"--filename={folder}/data", f"--size={FILE_MIB}M", "--rw=write", "--bs=1M", "--direct=1", "--end_fsync=1")
 
 
+def options_of(mount_point):
+    """The options of the mount and of its file system, as the kernel shows them."""
+    for line in open("/proc/self/mountinfo"):
+        words = line.split()
+        if words[4] == str(mount_point):
+            return words[5] + " " + words[-1]
+    raise RigError(f"nothing is mounted at {mount_point}")
+
+
+def compare_options(docker, name, device, by_hand):
+    ours = options_of(docker.mount(name))
+    docker.unmount(name)
+    run("mount", device, by_hand)
+    hand = options_of(by_hand)
+    run("umount", by_hand)
+    return Figure("mounted with the same options", float(ours == hand), at_least=1, detail=f"mountd: {ours}; by hand: {hand}")
+
+
 def measure(rig, docker, name, device, rounds):
     by_hand = rig.bare / "fio.mnt"
     by_hand.mkdir()
@@ -54,7 +72,7 @@ def measure(rig, docker, name, device, rounds):
         run("umount", by_hand)
         return rate
 
-    found = []
+    found = [compare_options(docker, name, device, by_hand)]
     for workload, words in WORKLOADS:
         rates = {ours: [], hand: []}
         for number in range(rounds):

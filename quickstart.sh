@@ -13,7 +13,7 @@ run=/run/vdvs
 mount_root=/mnt/vmdk
 started=$run/quickstart                        # one file for each process that this script started
 image=vdvs-busybox:local
-volume=MyVolume
+volume=${VDVS_QUICKSTART_VOLUME:-MyVolume}
 plugin_socket=/run/docker/plugins/vsphere.sock
 
 bold=; plain=; dim=
@@ -137,7 +137,10 @@ refused() {
 session() {
   say "The job: one volume, from its creation to its end"
   docker rm -f vdvs-writer vdvs-reader >/dev/null 2>&1 || true
-  docker volume rm "$volume" >/dev/null 2>&1 || true
+  # Never somebody's data: a volume of that name may be in earnest use.
+  if docker volume inspect "$volume" >/dev/null 2>&1; then
+    die "there is a volume '$volume' already; if it is only left of an interrupted quick start, remove it: docker volume rm $volume (or choose another name: VDVS_QUICKSTART_VOLUME=Other $0)"
+  fi
   step "a volume of 10 GB: a VMDK on the datastore" docker volume create --driver=vsphere --name="$volume" -o size=10gb
   step "it is listed" docker volume ls
   step "and described" docker volume inspect "$volume"

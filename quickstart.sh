@@ -103,7 +103,7 @@ start_docker() {
 }
 
 start_mountd() {
-  if [ -S "$plugin_socket" ] && curl_plugin; then
+  if [ -S "$plugin_socket" ] && mountd_answers; then
     echo "mountd is running"
     return
   fi
@@ -111,10 +111,10 @@ start_mountd() {
   nohup build/release/mountd/mountd --datastore "$data/datastore" --state-dir "$data" --log-file "$data/mountd.log" \
     >"$data/mountd.out" 2>&1 </dev/null &
   echo $! >"$started/mountd.pid"
-  await "mountd (see $data/mountd.out and $data/mountd.log)" curl_plugin
+  await "mountd (see $data/mountd.out and $data/mountd.log)" mountd_answers
 }
 
-curl_plugin() { /usr/bin/docker volume ls -q -f driver=vsphere >/dev/null 2>&1 && [ -S "$plugin_socket" ]; }
+mountd_answers() { pgrep -x mountd >/dev/null && /usr/bin/docker volume ls -q -f driver=vsphere >/dev/null 2>&1 && [ -S "$plugin_socket" ]; }
 
 make_image() {
   docker image inspect "$image" >/dev/null 2>&1 && return

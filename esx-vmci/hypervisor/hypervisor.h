@@ -16,10 +16,12 @@ namespace vdvs::esx {
 /// What a hypervisor can keep with a disk to know whose it is.
 inline constexpr std::size_t kMaxVmUuidBytes = 58;
 
-/// The virtual machine that asks. For the loop hypervisor: this host.
+/// The virtual machine that asks. For the embedded control plane: this host.
 struct Vm {
-  std::string uuid;
-  std::string name;
+  std::string uuid;             ///< The BIOS uuid, 8-4-4-4-12: what groups are made of.
+  std::string name;             ///< Its display name.
+  std::string instance_uuid{};  ///< What records hold, where there is one (vCenter's).
+  std::string datastore{};      ///< Where the VM itself lives; empty where that is not known.
 };
 
 /// A disk as the datastore knows it.

@@ -1,0 +1,83 @@
+// VMs that are processes of this kernel, or this host itself: they are told apart by the sockets that were
+// given to them.
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <utility>
+
+#include "esx-vmci/hypervisor/vm_directory.h"
+
+namespace vdvs::esx {
+namespace {
+
+using base::ErrorCode;
+using base::fail;
+using base::Result;
+
+class LocalVmDirectory final : public VmDirectory {
+ public:
+  LocalVmDirectory(Vm host, std::vector<Vm> vms) : host_(std::move(host)), vms_(std::move(vms)) {}
+
+  Result<Vm> identify(const Peer& peer) override {
+    switch (peer.kind) {
+      case Peer::Kind::kUnix:
+        return peer.assigned_vm.empty() ? host_ : known_or_new(peer.assigned_vm);
+      case Peer::Kind::kTls:
+        return known_or_new(peer.certificate);
+      case Peer::Kind::kVsock:
+        return fail(ErrorCode::kDenied, "identify {}: loop devices are of this machine, which no other has",
+                    peer.text());
+    }
+    return host_;
+  }
+
+  Result<std::vector<VmState>> vms() override {
+    std::vector<VmState> states{{host_, PowerState::kOn}};
+    for (const Vm& vm : vms_) states.push_back({vm, PowerState::kOn});
+    return states;
+  }
+
+  Result<VmState> find_vm(std::string_view name_or_uuid) override {
+    if (is_named(host_, name_or_uuid)) return VmState{host_, PowerState::kOn};
+    auto found = std::ranges::find_if(vms_, [&](const Vm& vm) { return is_named(vm, name_or_uuid); });
+    if (found == vms_.end()) return fail(ErrorCode::kNotFound, "Cannot find vm {}", name_or_uuid);
+    return VmState{*found, PowerState::kOn};
+  }
+
+  void watch_power(std::function<void(const VmState&)>) override {}  // they are always on
+
+ private:
+  static bool is_named(const Vm& vm, std::string_view text) {
+    return vm.name == text || vm.uuid == text || (!vm.instance_uuid.empty() && vm.instance_uuid == text);
+  }
+
+  Vm known_or_new(const std::string& name) const {
+    auto found = std::ranges::find_if(vms_, [&](const Vm& vm) { return is_named(vm, name); });
+    return found != vms_.end() ? *found : Vm{.uuid = name, .name = name};
+  }
+
+  const Vm host_;
+  const std::vector<Vm> vms_;
+};
+
+}  // namespace
+
+std::string_view power_state_name(PowerState state) {
+  switch (state) {
+    case PowerState::kOn:
+      return "on";
+    case PowerState::kOff:
+      return "off";
+    case PowerState::kSuspended:
+      return "suspended";
+    case PowerState::kUnknown:
+      return "unknown";
+  }
+  return {};
+}
+
+std::unique_ptr<VmDirectory> make_local_vm_directory(Vm host, std::vector<Vm> vms) {
+  return std::make_unique<LocalVmDirectory>(std::move(host), std::move(vms));
+}
+
+}  // namespace vdvs::esx

@@ -1,0 +1,38 @@
+// What happens to one request of one VM, in the order that its errors show (reference, section 3.2): version,
+// group, default datastore, list, name and datastore, rights, the disk's folder, the operation. No I/O of its
+// own, no threads: it may be called from many at once.
+#pragma once
+
+#include <memory>
+
+#include "base/error.h"
+#include "esx-vmci/datastore/datastores.h"
+#include "esx-vmci/hypervisor/vm_directory.h"
+#include "esx-vmci/protocol/message.h"
+#include "esx-vmci/service/volume_operations.h"
+#include "esx-vmci/tenancy/policies.h"
+#include "esx-vmci/tenancy/tenancy.h"
+
+namespace vdvs::esx {
+
+/// All that a service owns. Nothing here owns another; main does.
+struct ServiceParts {
+  Datastores& datastores;
+  Tenancy& tenancy;
+  VmDirectory& vms;
+  VolumeOperations& operations;
+  PolicyStore* policies = nullptr;  ///< nullptr: no datastore here knows policies.
+};
+
+class RequestPipeline {
+ public:
+  explicit RequestPipeline(ServiceParts parts) : parts_(parts) {}
+  /// The body of the reply: null, an object, an array, {"Error": ...}; never throws, always answers. Thread:
+  /// any; blocks.
+  boost::json::value answer(const Vm& vm, const Request& request) const;
+
+ private:
+  const ServiceParts parts_;
+};
+
+}  // namespace vdvs::esx

@@ -15,6 +15,7 @@ inline constexpr std::string_view kFaultCreateCommit = "create.commit.after";
 inline constexpr std::string_view kFaultRemoveMark = "remove.mark.after";
 inline constexpr std::string_view kFaultRemoveExtent = "remove.extent.after";
 inline constexpr std::string_view kFaultRemoveSidecar = "remove.sidecar.after";
+inline constexpr std::string_view kFaultTakeOverDetach = "takeover.detach.after";
 inline constexpr std::string_view kFaultAttachRecord = "attach.record.after";
 inline constexpr std::string_view kFaultAttachDevice = "attach.device.after";
 inline constexpr std::string_view kFaultDetachDevice = "detach.device.after";
@@ -23,7 +24,7 @@ inline constexpr std::string_view kFaultResetExtent = "reset.extent.after";
 inline constexpr std::array kFaultPoints = {
     kFaultCreateIntent, kFaultCreateSidecar, kFaultCreateExtent, kFaultCloneCopy,
     kFaultCreateCommit, kFaultRemoveMark,    kFaultRemoveExtent, kFaultRemoveSidecar,
-    kFaultAttachRecord, kFaultAttachDevice,  kFaultDetachDevice, kFaultResetExtent,
+    kFaultAttachRecord, kFaultAttachDevice,  kFaultDetachDevice, kFaultResetExtent, kFaultTakeOverDetach,
 };
 
 }  // namespace vdvs::esx

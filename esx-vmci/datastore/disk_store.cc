@@ -1,389 +1,43 @@
 #include "esx-vmci/datastore/disk_store.h"
 
-#include <fcntl.h>
-#include <sys/file.h>
-#include <sys/vfs.h>
-#include <unistd.h>
-
 #include <algorithm>
-#include <array>
-#include <cerrno>
-#include <ctime>
-
-#include "base/fault.h"
-#include "base/log.h"
-#include "esx-vmci/fault_points.h"
+#include <cctype>
 
 namespace vdvs::esx {
 namespace {
 
-using base::ErrorCode;
-using base::fail;
-using base::fail_errno;
-using base::fault_point;
-using base::Result;
-using base::UniqueFd;
-
-constexpr std::string_view kDescriptorEnding = ".vmdk";
-constexpr std::string_view kExtentEnding = "-flat.vmdk";
-constexpr std::string_view kCreatingEnding = ".vmdk.creating";
-constexpr std::string_view kRemovingEnding = ".vmdk.removing";
-
-/// File systems stamp a folder with a clock that ticks every few milliseconds: a listing made this soon after
-/// a change may have missed another change under the same stamp.
-constexpr std::int64_t kSettledNanoseconds = 50'000'000;
-
-std::string descriptor_name(std::string_view volume) {
-  return std::string(volume) + std::string(kDescriptorEnding);
-}
-std::string creating_name(std::string_view volume) {
-  return std::string(volume) + std::string(kCreatingEnding);
-}
-std::string removing_name(std::string_view volume) {
-  return std::string(volume) + std::string(kRemovingEnding);
-}
-
-/// Known to be used by one kernel at a time. Anything else (NFS, CIFS, FUSE, Ceph, GFS2, ...) may be shared
-/// between hosts.
-bool is_local_file_system(int folder_fd) {
-  constexpr std::array<std::uint64_t, 9> kLocal = {
-      0xEF53 /* ext */,          0x58465342 /* xfs */,     0x9123683E /* btrfs */,
-      0x01021994 /* tmpfs */,    0xF2F52010 /* f2fs */,    0x2FC12FC1 /* zfs */,
-      0xCA451A4E /* bcachefs */, 0x794C7630 /* overlay */, 0x858458F6 /* ramfs */,
-  };
-  struct statfs info;
-  if (::fstatfs(folder_fd, &info) != 0) return false;
-  return std::ranges::find(kLocal, static_cast<std::uint64_t>(info.f_type) & 0xFFFFFFFFu) != kLocal.end();
-}
-
-std::int64_t nanoseconds(const struct timespec& time) { return time.tv_sec * 1'000'000'000 + time.tv_nsec; }
-
-bool is_settled(const struct stat& folder) {
-  struct timespec now;
-  ::clock_gettime(CLOCK_REALTIME, &now);
-  const std::int64_t newest = std::max(nanoseconds(folder.st_mtim), nanoseconds(folder.st_ctim));
-  return nanoseconds(now) - newest >= kSettledNanoseconds;
-}
-
-/// The volume of "<vol><ending>", where that can be one.
-std::optional<std::string> volume_of(std::string_view file, std::string_view ending) {
-  if (!file.ends_with(ending)) return std::nullopt;
-  file.remove_suffix(ending.size());
-  // Qualified, because "a@b" is a volume's name only before a datastore's.
-  if (!VolumeName::parse(std::string(file) + "@x")) return std::nullopt;
-  return std::string(file);
-}
-
-/// The predecessor's text.
-std::unexpected<base::Error> not_found(std::string_view volume, const std::string& path) {
-  return fail(ErrorCode::kNotFound, "Volume {} not found (file: {})", volume, path);
+bool equals_ignoring_case(std::string_view a, std::string_view b) {
+  return std::ranges::equal(
+      a, b, [](unsigned char x, unsigned char y) { return std::tolower(x) == std::tolower(y); });
 }
 
 }  // namespace
 
-Result<std::unique_ptr<DiskStore>> DiskStore::open(std::string name, const std::string& path,
-                                                   bool is_shared) {
-  ASSIGN_OR_RETURN(VolumeFolder folder, VolumeFolder::open(path));
-  const bool is_shared_anyway = is_shared || !is_local_file_system(folder.descriptor());
-  return std::unique_ptr<DiskStore>(new DiskStore(std::move(name), std::move(folder), is_shared_anyway));
+base::Result<std::vector<DiskLock>> lock_both(const DiskStore& a, std::string_view volume_a,
+                                              const DiskStore& b, std::string_view volume_b) {
+  const auto order = a.lock_key(volume_a) <=> b.lock_key(volume_b);
+  std::vector<DiskLock> locks;
+  ASSIGN_OR_RETURN(DiskLock first, order <= 0 ? a.lock(volume_a) : b.lock(volume_b));
+  locks.push_back(std::move(first));
+  if (order == 0) return locks;
+  ASSIGN_OR_RETURN(DiskLock second, order < 0 ? b.lock(volume_b) : a.lock(volume_a));
+  locks.push_back(std::move(second));
+  return locks;
 }
 
-std::string DiskStore::extent_name(std::string_view volume) {
-  return std::string(volume) + std::string(kExtentEnding);
-}
-
-std::optional<std::string> DiskStore::volume_of_extent(std::string_view file) {
-  return volume_of(file, kExtentEnding);
-}
-
-Result<DiskStore::Listing> DiskStore::read_listing() const {
-  Listing listing;
-  ASSIGN_OR_RETURN(const struct stat before, folder_.status());
-  listing.modified = before.st_mtim;
-  listing.changed = before.st_ctim;
-  listing.is_settled = !is_shared_ && is_settled(before);  // a server's clock cannot be compared with ours
-  ASSIGN_OR_RETURN(const std::vector<std::string> names, folder_.names());
-  for (const std::string& file : names) {
-    std::optional<std::string> volume = volume_of(file, kDescriptorEnding);
-    if (!volume) continue;
-    ASSIGN_OR_RETURN(const std::optional<struct stat> info, folder_.look(file));
-    if (!info || !S_ISREG(info->st_mode) || static_cast<std::size_t>(info->st_size) > kMaxDescriptorBytes)
-      continue;
-    ASSIGN_OR_RETURN(VolumeName name, VolumeName::parse(*volume + "@" + name_));
-    listing.volumes.push_back(std::move(name));
+void apply_attach_options(const StoredDisk& stored, Disk& disk) {
+  const OptionMap& options = stored.sidecar.options;
+  if (auto access = options.find("access"); access != options.end()) {
+    disk.is_read_only = access->second == "read-only" && stored.sidecar.init == InitState::kReady;
   }
-  std::ranges::sort(listing.volumes);
-  return listing;
+  if (auto mode = options.find("attach-as"); mode != options.end()) disk.mode = mode->second;
 }
 
-Result<std::vector<VolumeName>> DiskStore::list() {
-  ASSIGN_OR_RETURN(const struct stat now, folder_.status());
-  {
-    base::MutexLock lock(mutex_);
-    if (listing_ && nanoseconds(listing_->modified) == nanoseconds(now.st_mtim) &&
-        nanoseconds(listing_->changed) == nanoseconds(now.st_ctim)) {
-      return listing_->volumes;
-    }
-  }
-  ASSIGN_OR_RETURN(Listing listing, read_listing());
-  std::vector<VolumeName> volumes = listing.volumes;
-  base::MutexLock lock(mutex_);
-  if (listing.is_settled) {
-    listing_ = std::move(listing);
-  } else {
-    listing_.reset();
-  }
-  return volumes;
+bool is_id_of(std::string_view id, const Vm& vm) {
+  if (id.empty()) return false;
+  return equals_ignoring_case(id, vm.uuid) || equals_ignoring_case(id, vm.instance_uuid);
 }
 
-Result<std::string> DiskStore::read_text(const std::string& name, std::size_t max_bytes) const {
-  ASSIGN_OR_RETURN(const UniqueFd file, folder_.open_file(name, O_RDONLY));
-  std::string text(max_bytes + 1, '\0');
-  const ssize_t got = ::pread(file.get(), text.data(), text.size(), 0);
-  if (got < 0) return fail_errno(errno, "read '{}'", folder_.path_of(name));
-  text.resize(static_cast<std::size_t>(got));
-  return text;
-}
-
-Result<void> DiskStore::read_sidecar(StoredDisk& disk) const {
-  std::vector<std::string> names;
-  if (auto named = find_sidecar_name(disk.descriptor.sidecars, disk.volume)) names.push_back(*named);
-  names.push_back(sidecar_file_name(disk.volume));
-  names.push_back(sidecar_file_name(disk.volume, kOldSidecarKey));
-  disk.sidecar_name = names.front();
-  for (const std::string& name : names) {
-    auto text = read_text(name, kMaxSidecarBytes);
-    if (!text && text.error().code() == ErrorCode::kNotFound) continue;
-    if (!text) return std::unexpected(std::move(text).error());
-    auto decoded = decode_sidecar(*text);
-    // A reader takes no lock, and may have seen half of a write: then the second look differs.
-    for (int look = 0; !decoded && look < 3; ++look) {
-      ASSIGN_OR_RETURN(*text, read_text(name, kMaxSidecarBytes));
-      decoded = decode_sidecar(*text);
-    }
-    disk.sidecar_name = name;
-    disk.has_sidecar = decoded.has_value();
-    if (decoded) disk.sidecar = std::move(*decoded);
-    return {};
-  }
-  return {};
-}
-
-Result<StoredDisk> DiskStore::load(std::string_view volume) const {
-  StoredDisk disk;
-  disk.volume = volume;
-  const std::string name = descriptor_name(volume);
-  const std::string subject = fmt::format("read disk '{}'", folder_.path_of(name));
-  auto text = read_text(name, kMaxDescriptorBytes);
-  if (!text && text.error().code() == ErrorCode::kNotFound) {
-    RETURN_IF_ERROR(folder_.status());
-    return not_found(volume, folder_.path_of(name));
-  }
-  if (!text) return std::unexpected(std::move(text).error());
-  auto descriptor = parse_descriptor(*text);
-  if (!descriptor) return std::unexpected(std::move(descriptor).error().within(subject));
-  disk.descriptor = std::move(*descriptor);
-  if (disk.descriptor.extent != extent_name(volume)) {
-    return fail(ErrorCode::kUnsupported, "{}: its extent '{}' is not its own (that would be '{}')", subject,
-                disk.descriptor.extent, extent_name(volume));
-  }
-  RETURN_IF_ERROR(read_sidecar(disk));
-  return disk;
-}
-
-Result<struct stat> DiskStore::look_at_extent(const StoredDisk& disk) const {
-  const std::string path = folder_.path_of(disk.descriptor.extent);
-  ASSIGN_OR_RETURN(const std::optional<struct stat> info, folder_.look(disk.descriptor.extent));
-  if (!info) {
-    // Or the whole disk was removed since its descriptor was read.
-    ASSIGN_OR_RETURN(const bool is_there, folder_.has(descriptor_name(disk.volume)));
-    if (!is_there) return not_found(disk.volume, folder_.path_of(descriptor_name(disk.volume)));
-    return fail(ErrorCode::kCorrupt, "read disk '{}': its extent '{}' is missing", disk.volume, path);
-  }
-  if (!S_ISREG(info->st_mode)) {
-    return fail(ErrorCode::kUnsupported, "read disk '{}': its extent '{}' is {}", disk.volume, path,
-                S_ISLNK(info->st_mode) ? "a symbolic link, which is never followed" : "not a regular file");
-  }
-  if (static_cast<std::uint64_t>(info->st_size) < disk.descriptor.size_bytes) {
-    return fail(ErrorCode::kCorrupt, "read disk '{}': its extent '{}' is short ({} bytes of {})", disk.volume,
-                path, info->st_size, disk.descriptor.size_bytes);
-  }
-  return *info;
-}
-
-Result<UniqueFd> DiskStore::open_extent(const StoredDisk& disk, int flags) const {
-  RETURN_IF_ERROR(look_at_extent(disk));
-  return folder_.open_file(disk.descriptor.extent, flags);
-}
-
-Result<UniqueFd> DiskStore::write_new_file(const std::string& name, std::string_view content) const {
-  ASSIGN_OR_RETURN(UniqueFd file, folder_.create_file(name));
-  RETURN_IF_ERROR(base::write_all_at(file, content, 0, folder_.path_of(name)));
-  return file;
-}
-
-Result<void> DiskStore::save(StoredDisk& disk, Durability durability) const {
-  auto file = folder_.open_file(disk.sidecar_name, O_RDWR);
-  const bool is_new = !file && file.error().code() == ErrorCode::kNotFound;
-  if (!file && !is_new) return std::unexpected(std::move(file).error());
-  if (is_new) {
-    ASSIGN_OR_RETURN(const std::string content, encode_sidecar(disk.sidecar));
-    ASSIGN_OR_RETURN(const UniqueFd made, write_new_file(disk.sidecar_name, content));
-    RETURN_IF_ERROR(base::sync_all(made, folder_.path_of(disk.sidecar_name)));
-    RETURN_IF_ERROR(folder_.sync());
-  } else {
-    struct stat info;
-    const std::string path = folder_.path_of(disk.sidecar_name);
-    if (::fstat(file->get(), &info) != 0) return fail_errno(errno, "stat '{}'", path);
-    // All blocks in one write over the old ones: never a moment without content.
-    const std::size_t old_bytes = std::min(static_cast<std::size_t>(info.st_size), kMaxSidecarBytes);
-    ASSIGN_OR_RETURN(const std::string content, encode_sidecar(disk.sidecar, old_bytes));
-    RETURN_IF_ERROR(base::write_all_at(*file, content, 0, path));
-    if (durability == Durability::kNow) RETURN_IF_ERROR(base::sync_data(*file, path));
-    // Longer than any sidecar: it was garbage, and its end would make ours garbage too.
-    if (info.st_size > static_cast<off_t>(kMaxSidecarBytes) &&
-        ::ftruncate(file->get(), static_cast<off_t>(content.size())) != 0) {
-      return fail_errno(errno, "cut '{}'", path);
-    }
-  }
-  disk.has_sidecar = true;
-  return {};
-}
-
-Result<void> DiskStore::make_files(const std::string& volume, const NewDisk& wish, const UniqueFd* source,
-                                   const Progress& progress, bool& has_extent) const {
-  VmdkDescriptor descriptor;
-  descriptor.size_bytes = wish.shape.size_bytes;
-  descriptor.extent = extent_name(volume);
-  descriptor.uuid = random_disk_uuid();
-  descriptor.content_id = random_content_id();
-  descriptor.is_thin = wish.shape.format == DiskFormat::kThin;
-  const std::string sidecar_name = sidecar_file_name(volume);
-  descriptor.sidecars = sidecars_line(sidecar_name);
-  ASSIGN_OR_RETURN(const UniqueFd text, write_new_file(creating_name(volume), print_descriptor(descriptor)));
-  RETURN_IF_ERROR(folder_.sync());  // the proof is durable before there is anything that it speaks about
-  RETURN_IF_ERROR(fault_point(kFaultCreateIntent));
-
-  ASSIGN_OR_RETURN(const std::string content, encode_sidecar(wish.sidecar));
-  RETURN_IF_ERROR(folder_.unlink(sidecar_name));  // of a disk that is no more
-  ASSIGN_OR_RETURN(const UniqueFd metadata, write_new_file(sidecar_name, content));
-  RETURN_IF_ERROR(fault_point(kFaultCreateSidecar));
-
-  ASSIGN_OR_RETURN(const UniqueFd extent, folder_.create_file(descriptor.extent));
-  has_extent = true;
-  const std::string path = folder_.path_of(descriptor.extent);
-  if (source != nullptr) {
-    RETURN_IF_ERROR(copy_extent(*source, extent, wish.shape, progress, path));
-    RETURN_IF_ERROR(fault_point(kFaultCloneCopy));
-  } else {
-    RETURN_IF_ERROR(allocate_extent(extent, wish.shape, progress, path));
-  }
-  for (const UniqueFd* file : {&extent, &metadata, &text}) RETURN_IF_ERROR(base::sync_all(*file, path));
-  RETURN_IF_ERROR(fault_point(kFaultCreateExtent));
-  return folder_.publish(creating_name(volume), descriptor_name(volume));
-}
-
-Result<void> DiskStore::create(const std::string& volume, const NewDisk& wish, const UniqueFd* source,
-                               const Progress& progress) const {
-  const std::string path = folder_.path_of(descriptor_name(volume));
-  RETURN_IF_ERROR(settle(volume));
-  ASSIGN_OR_RETURN(const bool is_there, folder_.has(descriptor_name(volume)));
-  if (is_there) return fail(ErrorCode::kExists, "File {} already exists", path);
-  ASSIGN_OR_RETURN(const bool has_foreign_extent, folder_.has(extent_name(volume)));
-  if (has_foreign_extent) {
-    return std::unexpected(
-        base::Error(ErrorCode::kForeignData,
-                    fmt::format("create '{}': the extent '{}' is there without a descriptor, and its data is "
-                                "not ours to overwrite",
-                                volume, folder_.path_of(extent_name(volume))),
-                    "write its descriptor again, or move the file away, or choose another name"));
-  }
-  RETURN_IF_ERROR(check_space(folder_.descriptor(), wish.shape));
-  bool has_extent = false;
-  if (auto made = make_files(volume, wish, source, progress, has_extent); !made) {
-    if (has_extent) (void)folder_.unlink(extent_name(volume));
-    (void)folder_.unlink(sidecar_file_name(volume));
-    (void)folder_.unlink(creating_name(volume));
-    return made;
-  }
-  RETURN_IF_ERROR(folder_.sync());
-  return fault_point(kFaultCreateCommit);
-}
-
-Result<void> DiskStore::erase_parts(const std::string& volume, const std::string& sidecar_name) const {
-  RETURN_IF_ERROR(folder_.unlink(extent_name(volume)));
-  RETURN_IF_ERROR(fault_point(kFaultRemoveExtent));
-  for (const std::string& name :
-       {sidecar_name, sidecar_file_name(volume), sidecar_file_name(volume, kOldSidecarKey)}) {
-    RETURN_IF_ERROR(folder_.unlink(name));
-  }
-  return fault_point(kFaultRemoveSidecar);
-}
-
-Result<void> DiskStore::remove(const StoredDisk& disk) const {
-  const std::string& volume = disk.volume;
-  // A disk of which only the descriptor is left can be removed too; held here, the lock keeps the extent from
-  // being attached meanwhile.
-  auto extent = folder_.open_file(disk.descriptor.extent, O_RDWR);
-  if (!extent && extent.error().code() != ErrorCode::kNotFound)
-    return std::unexpected(std::move(extent).error());
-  if (extent && ::flock(extent->get(), LOCK_EX | LOCK_NB) != 0) {
-    return fail(ErrorCode::kBusyElsewhere, "remove '{}': its extent is locked by another host or process",
-                volume);
-  }
-  RETURN_IF_ERROR(folder_.rename(descriptor_name(volume), removing_name(volume)));
-  RETURN_IF_ERROR(folder_.sync());
-  RETURN_IF_ERROR(fault_point(kFaultRemoveMark));
-  RETURN_IF_ERROR(erase_parts(volume, disk.sidecar_name));
-  // Not synced: should the power fail now, the durable mark is found again and the rest is repeated.
-  return folder_.unlink(removing_name(volume));
-}
-
-Result<void> DiskStore::blank(const StoredDisk& disk) const {
-  ASSIGN_OR_RETURN(const UniqueFd extent, open_extent(disk, O_RDWR));
-  if (::flock(extent.get(), LOCK_EX | LOCK_NB) != 0) {
-    return fail(ErrorCode::kInUse, "blank '{}': its extent is locked by another host or process",
-                disk.volume);
-  }
-  const auto stored = disk.sidecar.options.find("diskformat");
-  const auto options =
-      VolumeOptions::parse(stored == disk.sidecar.options.end() ? OptionMap() : OptionMap{*stored});
-  const DiskFormat format = options ? options->disk_format : DiskFormat::kThin;
-  const std::string path = folder_.path_of(disk.descriptor.extent);
-  RETURN_IF_ERROR(blank_extent(extent, {disk.descriptor.size_bytes, format}, path));
-  RETURN_IF_ERROR(base::sync_all(extent, path));
-  return fault_point(kFaultResetExtent);
-}
-
-Result<void> DiskStore::settle(const std::string& volume) const {
-  for (const std::string& marker : {creating_name(volume), removing_name(volume)}) {
-    ASSIGN_OR_RETURN(const bool is_marked, folder_.has(marker));
-    if (!is_marked) continue;
-    ASSIGN_OR_RETURN(const bool is_there, folder_.has(descriptor_name(volume)));
-    if (!is_there) {  // else the disk counts, and only the marker is left
-      auto text = read_text(marker, kMaxDescriptorBytes);
-      auto descriptor = text ? parse_descriptor(*text) : fail(ErrorCode::kCorrupt, "unreadable");
-      auto named = descriptor ? find_sidecar_name(descriptor->sidecars, volume) : std::nullopt;
-      RETURN_IF_ERROR(erase_parts(volume, named.value_or(sidecar_file_name(volume))));
-    }
-    RETURN_IF_ERROR(folder_.unlink(marker));
-    RETURN_IF_ERROR(folder_.sync());
-    base::log::info("finished what was interrupted",
-                    {{"volume", volume}, {"datastore", name_}, {"marker", marker}});
-  }
-  return {};
-}
-
-Result<void> DiskStore::clean_up() const {
-  ASSIGN_OR_RETURN(const std::vector<std::string> names, folder_.names());
-  for (const std::string& file : names) {
-    std::optional<std::string> volume = volume_of(file, kCreatingEnding);
-    if (!volume) volume = volume_of(file, kRemovingEnding);
-    if (!volume) continue;
-    ASSIGN_OR_RETURN(const auto lock, folder_.try_lock(*volume));
-    if (lock) RETURN_IF_ERROR(settle(*volume));
-  }
-  return {};
-}
+const std::string& record_id(const Vm& vm) { return vm.instance_uuid.empty() ? vm.uuid : vm.instance_uuid; }
 
 }  // namespace vdvs::esx

@@ -1,33 +1,29 @@
-// The disks of one datastore, as files: descriptor, extent, sidecar. Makes, finds, copies and removes them so
-// that a crash at any point leaves a disk that is there or one that is not, and proof of which.
+// The disks of one group on one datastore, whatever the datastore is: files in a folder of this machine
+// (disk_store_folder.h), or something that is reached over the network. Makes, finds, copies and removes them
+// so that a crash at any point leaves a disk that is there or one that is not, and proof of which.
 //
-// The proof is a name. A disk exists when "<vol>.vmdk" does. Its making begins with "<vol>.vmdk.creating",
-// its removal with a rename to
-// "<vol>.vmdk.removing"; each is durable before anything else changes and goes last. Whatever lies beside
-// such a file, without a
-// "<vol>.vmdk", is garbage and is taken away at start and by the next create. An extent without any of the
-// three is somebody's data: it is never written to and never deleted.
+// What can be done to a volume, and when, is VolumeOperations'; here is how it is kept.
 #pragma once
 
+#include <compare>
 #include <cstdint>
 #include <memory>
 #include <optional>
 #include <string>
 #include <string_view>
+#include <utility>
 #include <vector>
 
 #include "base/error.h"
-#include "base/fd.h"
-#include "base/mutex.h"
 #include "esx-vmci/control_plane.h"
 #include "esx-vmci/datastore/extent.h"
 #include "esx-vmci/datastore/sidecar.h"
 #include "esx-vmci/datastore/vmdk_descriptor.h"
-#include "esx-vmci/datastore/volume_folder.h"
+#include "esx-vmci/hypervisor/hypervisor.h"
 
 namespace vdvs::esx {
 
-/// A disk as its files say.
+/// A disk as its descriptor and its sidecar say.
 struct StoredDisk {
   std::string volume;
   VmdkDescriptor descriptor;
@@ -42,75 +38,107 @@ struct NewDisk {
   Sidecar sidecar{};
 };
 
+/// Exclusive use of one volume's files among all who share the datastore. Move-only; how it excludes is the
+/// store's.
+class DiskLock {
+ public:
+  /// Whatever keeps the lock for as long as it lives.
+  template <typename Held>
+  explicit DiskLock(Held held) : held_(std::make_unique<Model<Held>>(std::move(held))) {}
+
+ private:
+  struct Concept {
+    virtual ~Concept() = default;
+  };
+  template <typename Held>
+  struct Model final : Concept {
+    explicit Model(Held value) : held(std::move(value)) {}
+    Held held;
+  };
+  std::unique_ptr<Concept> held_;
+};
+
+/// Thread: any, side by side; may block.
 class DiskStore {
  public:
-  /// Makes the folders that are missing. `is_shared`: other hosts may use it at the same time, whatever its
-  /// file system.
-  static base::Result<std::unique_ptr<DiskStore>> open(std::string name, const std::string& path,
-                                                       bool is_shared);
+  virtual ~DiskStore() = default;
 
-  const std::string& name() const { return name_; }
-  const VolumeFolder& folder() const { return folder_; }
-  /// Whether hosts beyond this kernel may use the datastore: the file system is not known to be a local one.
-  bool is_shared() const { return is_shared_; }
+  /// The datastore's name, which qualifies the volumes'.
+  virtual const std::string& name() const = 0;
+  /// Whether its disks may be in VMs that our hypervisor does not see (another host's, on a file system that
+  /// hosts share): then a record of such a VM counts, although nothing of it is to be seen here.
+  virtual bool is_shared() const = 0;
+  /// Where the disks are, as Hypervisor::attached_in takes it: a folder's path, "[ds1] dockvols/<group>".
+  virtual const std::string& place() const = 0;
 
-  /// The name of a volume's extent, and back.
-  static std::string extent_name(std::string_view volume);
-  static std::optional<std::string> volume_of_extent(std::string_view file);
-
-  /// Qualified names, sorted. From memory while the folder has not changed. Thread: any.
-  base::Result<std::vector<VolumeName>> list() EXCLUDES(mutex_);
-
+  /// Qualified names, sorted. All of them, or an error.
+  virtual base::Result<std::vector<VolumeName>> list() = 0;
   /// Errors: kNotFound; kUnsupported, kCorrupt with the reason why the disk cannot be used.
-  base::Result<StoredDisk> load(std::string_view volume) const;
-  /// Opens the extent and checks that it is all there. `flags` as for open(2).
-  base::Result<base::UniqueFd> open_extent(const StoredDisk& disk, int flags) const;
-  /// lstat of the extent, checked as above.
-  base::Result<struct stat> look_at_extent(const StoredDisk& disk) const;
+  virtual base::Result<StoredDisk> load(std::string_view volume) const = 0;
+  /// Checks that the data is all there, and says how much room it takes. Errors: kCorrupt, kUnsupported;
+  /// kNotFound where the whole disk has gone since `load`.
+  virtual base::Result<std::uint64_t> allocated_bytes(const StoredDisk& disk) const = 0;
+  /// The volumes whose records say that `vm` has them. Where records are costly to read and count for nothing
+  /// (the hypervisor sees every VM that could have a disk): none.
+  virtual base::Result<std::vector<std::string>> recorded_to(const Vm& vm) = 0;
 
-  // The rest needs the volume's lock (folder().lock(volume)).
+  /// As the hypervisor takes it.
+  virtual Disk disk_of(const StoredDisk& disk) const = 0;
+  /// What the name alone says: enough to find and to let go of a disk whose files were damaged.
+  virtual Disk disk_named(std::string_view volume) const = 0;
+  /// The volume to which an Attachment's path belongs.
+  virtual std::optional<std::string> volume_of_file(std::string_view path) const = 0;
+
+  /// Waits until this volume is free.
+  virtual base::Result<DiskLock> lock(std::string_view volume) const = 0;
+  /// Which lock that is, in one order over all stores: whoever needs two takes the lesser first, and equal
+  /// ones once.
+  struct LockKey {
+    std::string place;
+    std::uint64_t number = 0;
+    auto operator<=>(const LockKey&) const = default;
+  };
+  virtual LockKey lock_key(std::string_view volume) const = 0;
+
+  // The rest needs the volume's lock.
 
   /// Finishes or takes away what an interrupted create or remove of this volume has left.
-  base::Result<void> settle(const std::string& volume) const;
+  virtual base::Result<void> settle(const std::string& volume) const = 0;
   enum class Durability { kNow, kSoon };
   /// Writes the sidecar; durable before it returns, or (kSoon) when the kernel gets to it.
-  base::Result<void> save(StoredDisk& disk, Durability durability = Durability::kNow) const;
-  /// `source`: open for reading, to be copied; nullptr for a blank disk. Errors: kExists, kForeignData (an
-  /// extent is there that is not ours).
-  base::Result<void> create(const std::string& volume, const NewDisk& wish, const base::UniqueFd* source,
-                            const Progress& progress) const;
-  /// Errors: kBusyElsewhere where somebody has the extent locked.
-  base::Result<void> remove(const StoredDisk& disk) const;
-  base::Result<void> blank(const StoredDisk& disk) const;
+  virtual base::Result<void> save(StoredDisk& disk, Durability durability) const = 0;
+  /// The disk that a new one is a copy of; in a store of the same kind. The caller has its lock too.
+  struct CopySource {
+    const DiskStore* store = nullptr;
+    const StoredDisk* disk = nullptr;
+  };
+  /// Blank, or a copy of `source`. Errors: kExists; kForeignData (data is there that is not ours); kNoSpace;
+  /// kBusyElsewhere where somebody uses the source.
+  virtual base::Result<void> create(const std::string& volume, const NewDisk& wish,
+                                    const std::optional<CopySource>& source,
+                                    const Progress& progress) const = 0;
+  /// Errors: kBusyElsewhere where somebody has the data locked.
+  virtual base::Result<void> remove(const StoredDisk& disk) const = 0;
+  /// All of it reads as zeros again.
+  virtual base::Result<void> blank(const StoredDisk& disk) const = 0;
 
   /// Takes away what interrupted creates and removes have left; nothing that somebody is working on. Takes
   /// the locks itself.
-  base::Result<void> clean_up() const;
-
- private:
-  DiskStore(std::string name, VolumeFolder folder, bool is_shared)
-      : name_(std::move(name)), folder_(std::move(folder)), is_shared_(is_shared) {}
-
-  struct Listing {
-    struct timespec modified = {};
-    struct timespec changed = {};
-    bool is_settled = false;  ///< The folder had been quiet for long enough when it was read.
-    std::vector<VolumeName> volumes;
-  };
-
-  base::Result<std::string> read_text(const std::string& name, std::size_t max_bytes) const;
-  base::Result<void> read_sidecar(StoredDisk& disk) const;
-  base::Result<Listing> read_listing() const;
-  base::Result<base::UniqueFd> write_new_file(const std::string& name, std::string_view content) const;
-  base::Result<void> make_files(const std::string& volume, const NewDisk& wish, const base::UniqueFd* source,
-                                const Progress& progress, bool& has_extent) const;
-  base::Result<void> erase_parts(const std::string& volume, const std::string& sidecar_name) const;
-
-  const std::string name_;
-  const VolumeFolder folder_;
-  const bool is_shared_;
-  base::Mutex mutex_;  ///< For the cached listing only; nothing is locked while it is held.
-  std::optional<Listing> listing_ GUARDED_BY(mutex_);
+  virtual base::Result<void> clean_up() const = 0;
 };
+
+/// The locks of two volumes (one, where they share it), in an order that two callers never wait for each
+/// other.
+base::Result<std::vector<DiskLock>> lock_both(const DiskStore& a, std::string_view volume_a,
+                                              const DiskStore& b, std::string_view volume_b);
+
+/// What the options of a disk say of how it is attached. Until it has a file system it must be writable:
+/// nobody has data on it yet.
+void apply_attach_options(const StoredDisk& stored, Disk& disk);
+
+/// Whether that is one of the VM's ids: records hold the instance uuid, older ones the BIOS uuid.
+bool is_id_of(std::string_view id, const Vm& vm);
+/// What records hold.
+const std::string& record_id(const Vm& vm);
 
 }  // namespace vdvs::esx

@@ -111,7 +111,11 @@ void put_attachment(const Sidecar& sidecar, json::object& root, json::object& ou
     ours.erase("attached-since");
     return;
   }
-  if (text_of(root, "attachedVMUuid") != sidecar.attached->vm_uuid) root.erase("attachedVMDevice");
+  if (sidecar.attached->device.empty()) {
+    root.erase("attachedVMDevice");
+  } else {
+    root["attachedVMDevice"] = sidecar.attached->device;
+  }
   root["attachedVMUuid"] = sidecar.attached->vm_uuid;
   set_or_erase(root, "attachedVMName", sidecar.attached->vm_name);
   set_or_erase(ours, "attached-since", sidecar.attached->since);
@@ -145,6 +149,8 @@ std::optional<Sidecar> decode_sidecar(std::string_view content) {
   if (text_of(root, "status") == "attached") {
     sidecar.attached = AttachRecord{text_of(root, "attachedVMUuid"), text_of(root, "attachedVMName"),
                                     text_of(ours, "attached-since")};
+    const json::value* device = root.if_contains("attachedVMDevice");
+    if (device != nullptr && device->is_object()) sidecar.attached->device = device->get_object();
   }
   sidecar.init = parse_init(ours);
   sidecar.fs_uuid = text_of(ours, "fs-uuid");

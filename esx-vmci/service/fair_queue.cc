@@ -17,8 +17,9 @@ using base::ErrorCode;
 using base::fail;
 using base::Result;
 
-// A key stands in `ready` exactly once while it has waiting work and a thread left of its share. A thread takes
-// the first key, takes one piece of its work, and puts the key back at the end: that is the round robin.
+// A key stands in `ready` exactly once while it has waiting work and a thread left of its share. A thread
+// takes the first key, takes one piece of its work, and puts the key back at the end: that is the round
+// robin.
 struct FairQueue::State {
   struct Item {
     std::size_t bytes = 0;
@@ -118,7 +119,8 @@ Result<void> FairQueue::post(const std::string& key, std::size_t bytes, std::fun
                 limits.max_waiting_per_key);
   }
   if (!share.waiting.empty() && share.waiting_bytes + bytes > limits.max_waiting_bytes_per_key) {
-    return fail(ErrorCode::kLimit, "queue work of '{}': waiting requests hold {} bytes already, the most is {}", key,
+    return fail(ErrorCode::kLimit,
+                "queue work of '{}': waiting requests hold {} bytes already, the most is {}", key,
                 share.waiting_bytes, limits.max_waiting_bytes_per_key);
   }
   share.waiting.push_back({bytes, std::move(work)});

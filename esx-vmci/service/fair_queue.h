@@ -1,6 +1,6 @@
-// Work on a bounded pool of threads, shared out by who asks: keys that have work take turns, and one key never
-// has more than its share of the threads. So a guest with a thousand slow requests waits for itself, and
-// another guest's single request is the next to run.
+// Work on a bounded pool of threads, shared out by who asks: keys that have work take turns, and one key
+// never has more than its share of the threads. So a guest with a thousand slow requests waits for itself,
+// and another guest's single request is the next to run.
 #pragma once
 
 #include <cstddef>
@@ -28,8 +28,8 @@ class FairQueue {
   FairQueue(const FairQueue&) = delete;
   FairQueue& operator=(const FairQueue&) = delete;
 
-  /// Runs `work` on one of the threads, in the order of its posting within `key` as far as it begins. `bytes`:
-  /// what it holds while it waits. Never blocks. Errors: kLimit, which says whose limit was reached;
+  /// Runs `work` on one of the threads, in the order of its posting within `key` as far as it begins.
+  /// `bytes`: what it holds while it waits. Never blocks. Errors: kLimit, which says whose limit was reached;
   /// kUnavailable after `drain` has begun. Thread: any.
   base::Result<void> post(const std::string& key, std::size_t bytes, std::function<void()> work);
 

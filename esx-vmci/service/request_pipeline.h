@@ -27,12 +27,17 @@ struct ServiceParts {
 class RequestPipeline {
  public:
   explicit RequestPipeline(ServiceParts parts) : parts_(parts) {}
+  virtual ~RequestPipeline() = default;
   /// The body of the reply: null, an object, an array, {"Error": ...}; never throws, always answers. Thread:
   /// any; blocks.
-  boost::json::value answer(const Vm& vm, const Request& request) const;
+  virtual boost::json::value answer(const Vm& vm, const Request& request) const;
 
  private:
   const ServiceParts parts_;
 };
+
+/// {"Error": text}, and for who asked with the extension "details" also "code" ("E_BUSY_ELSEWHERE") and,
+/// where there is one, "remedy".
+boost::json::value error_body(const base::Error& error, bool with_details);
 
 }  // namespace vdvs::esx

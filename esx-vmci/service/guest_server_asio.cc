@@ -1,0 +1,358 @@
+#include <atomic>
+#include <boost/asio/post.hpp>
+#include <optional>
+#include <string>
+#include <unordered_map>
+#include <utility>
+
+#include "base/log.h"
+#include "esx-vmci/protocol/frame.h"
+#include "esx-vmci/service/fair_queue.h"
+#include "esx-vmci/service/guest_server.h"
+#include "esx-vmci/service/log_limiter.h"
+
+namespace vdvs::esx {
+namespace {
+
+namespace json = boost::json;
+using base::ErrorCode;
+using base::Result;
+
+constexpr std::string_view kDeclined = "Service is being stopped: operation declined!";
+constexpr std::string_view kNoHypervisor =
+    "Service is presently unavailable, ensure the ESXi Host Agent is running on this host";
+/// A VMCI stream's queue: an original client takes a reply with one recv, so it should fit.
+constexpr std::size_t kVmciQueueBytes = 256 * 1024;
+/// A VM may be renamed, or move to another datastore, while its connection lives.
+constexpr std::chrono::seconds kIdentityLife{60};
+
+/// Whose share of the pool a peer uses. The processes of one VM are one guest.
+std::string share_of(const Peer& peer) {
+  switch (peer.kind) {
+    case Peer::Kind::kVsock:
+      return fmt::format("cid {}", peer.cid);
+    case Peer::Kind::kUnix:
+      return peer.assigned_vm.empty() ? fmt::format("uid {}", peer.uid)
+                                      : fmt::format("vm {}", peer.assigned_vm);
+    case Peer::Kind::kTls:
+      return fmt::format("certificate {}", peer.certificate);
+  }
+  return {};
+}
+
+std::string encode(const std::optional<std::uint64_t>& id, const json::value& body) {
+  std::string payload = id ? encode_enveloped(*id, body) : encode_reply(body);
+  if (!id && payload.size() > kVmciQueueBytes) payload = encode_reply(body, true);
+  if (payload.size() < kMaxReplyBytes) return payload;
+  const json::value too_long =
+      error_body({ErrorCode::kLimit,
+                  fmt::format("the reply has {} bytes, the most is {}", payload.size(), kMaxReplyBytes)},
+                 true);
+  return id ? encode_enveloped(*id, too_long) : encode_reply(too_long);
+}
+
+/// Who asks, and since when that is known.
+struct Identity {
+  Vm vm;
+  base::Clock::time_point found;
+};
+
+/// What came out of a request's work on the pool.
+struct Outcome {
+  std::string payload;
+  std::optional<Identity> identity;
+  std::optional<base::Error> refusal;  ///< The peer is nobody's VM: no reply, the connection is closed.
+};
+
+/// One connection: it reads (unless it is at its bound), has requests in the pool, and writes replies, all at
+/// once. `is_last`: nothing more is read; it closes when everything is answered.
+struct Session {
+  std::unique_ptr<Channel> channel;
+  std::string share;
+  std::optional<Identity> identity;
+  std::size_t working = 0;  ///< Requests in the pool.
+  std::size_t writing = 0;  ///< Replies on their way.
+  std::size_t counted = 0;  ///< Those replies that a stop waits for.
+  bool is_reading = false;
+  bool is_last = false;
+  bool has_asked = false;
+};
+
+class AsioGuestServer final : public GuestServer {
+ public:
+  AsioGuestServer(boost::asio::io_context& loop, std::vector<std::unique_ptr<Listener>> listeners,
+                  const RequestPipeline& pipeline, VmDirectory& vms, GuestServerOptions options)
+      : loop_(loop),
+        pipeline_(pipeline),
+        vms_(vms),
+        options_(options),
+        listeners_(std::move(listeners)),
+        pool_("guest", {.threads = options.threads,
+                        .max_running_per_key = options.max_running_per_vm,
+                        .max_waiting_per_key = options.max_waiting_per_vm,
+                        .max_waiting_bytes_per_key = options.max_waiting_bytes_per_vm}) {}
+
+  ~AsioGuestServer() override {
+    is_stopping_ = true;  // what waits in the pool is declined, and the pool ends with what runs
+    for (const auto& listener : listeners_) listener->stop();
+    for (auto& [id, session] : sessions_) session.channel->close();
+  }
+
+  void start() override {
+    for (const auto& listener : listeners_) {
+      listener->start([this](std::unique_ptr<Channel> channel) { accept(std::move(channel)); });
+    }
+  }
+
+  void stop(std::function<void()> drained) override {
+    is_stopping_ = true;
+    drained_ = std::move(drained);
+    finish_stop_if_drained();
+  }
+
+  GuestServerCounters counters() const override {
+    return {.requests = requests_,
+            .malformed_frames = malformed_frames_,
+            .timed_out = timed_out_,
+            .refused_vms = refused_vms_,
+            .refused_limit = refused_limit_,
+            .declined = declined_,
+            .connections = connections_};
+  }
+
+ private:
+  using SessionId = std::uint64_t;
+
+  /// For handlers that may outlive this server or the session: `work` runs while both are there.
+  auto on_session(SessionId id, auto work) {
+    return [this, alive = std::weak_ptr(alive_), id, work = std::move(work)](auto&&... results) {
+      if (alive.expired()) return;
+      const auto found = sessions_.find(id);
+      if (found != sessions_.end()) work(found->second, std::forward<decltype(results)>(results)...);
+    };
+  }
+
+  void accept(std::unique_ptr<Channel> channel) {
+    const SessionId id = next_id_++;
+    Session& session = sessions_[id];
+    session.share = share_of(channel->peer());
+    session.channel = std::move(channel);
+    ++connections_;
+    read(id, session);
+  }
+
+  void close(SessionId id) {
+    const auto found = sessions_.find(id);
+    if (found == sessions_.end()) return;
+    replies_ -= found->second.counted;
+    found->second.channel->close();
+    sessions_.erase(found);
+    --connections_;
+    finish_stop_if_drained();
+  }
+
+  void read(SessionId id, Session& session) {
+    const bool is_full = session.working + session.writing >= options_.max_in_flight_per_channel;
+    if (session.is_reading || session.is_last || is_full) return;
+    session.is_reading = true;
+    const auto patience = session.has_asked ? options_.idle_time : options_.first_frame_time;
+    session.channel->read(base::deadline_in(patience),
+                          on_session(id, [this, id](Session& live, Result<std::string> frame) {
+                            live.is_reading = false;
+                            if (frame) {
+                              take_request(id, live, std::move(*frame));
+                            } else {
+                              take_read_error(id, live, frame.error());
+                            }
+                          }));
+  }
+
+  void take_read_error(SessionId id, Session& session, const base::Error& error);
+  void take_request(SessionId id, Session& session, const std::string& payload);
+  void take_outcome(SessionId id, Session& session, Outcome outcome);
+  Outcome work(const Peer& peer, const Request& request, std::optional<Identity> identity);
+  void write(SessionId id, Session& session, std::string payload, bool is_counted);
+  void close_or_read(SessionId id, Session& session);
+  void decline(SessionId id, Session& session, const std::optional<std::uint64_t>& request,
+               const base::Error& error);
+
+  void finish_stop_if_drained() {
+    if (!drained_ || working_ > 0 || replies_ > 0) return;
+    for (const auto& listener : listeners_) listener->stop();
+    auto drained = std::exchange(drained_, {});
+    while (!sessions_.empty()) close(sessions_.begin()->first);
+    drained();
+  }
+
+  boost::asio::io_context& loop_;
+  const RequestPipeline& pipeline_;
+  VmDirectory& vms_;
+  const GuestServerOptions options_;
+  const std::vector<std::unique_ptr<Listener>> listeners_;
+  std::unordered_map<SessionId, Session> sessions_;
+  SessionId next_id_ = 1;
+  std::size_t working_ = 0;  ///< Requests in the pool, of all sessions and of those that are gone.
+  std::size_t replies_ = 0;  ///< Replies on their way that a stop waits for.
+  std::function<void()> drained_;
+  LogLimiter malformed_log_;
+  LogLimiter refused_log_;
+  LogLimiter limit_log_;
+  std::atomic<bool> is_stopping_ = false;
+  std::atomic<std::uint64_t> requests_ = 0, malformed_frames_ = 0, timed_out_ = 0, refused_vms_ = 0,
+                             refused_limit_ = 0, declined_ = 0, connections_ = 0;
+  /// Shared, so that a handler can see that its server is gone.
+  std::shared_ptr<int> alive_ = std::make_shared<int>();
+  FairQueue pool_;  ///< Last: it ends first, while all that its work uses is still there.
+};
+
+void AsioGuestServer::take_read_error(SessionId id, Session& session, const base::Error& error) {
+  const bool is_busy = session.working + session.writing > 0;
+  switch (error.code()) {
+    case ErrorCode::kTimeout:
+      if (is_busy) return read(id, session);  // it waits for us
+      ++timed_out_;
+      return close(id);
+    case ErrorCode::kInvalid:
+    case ErrorCode::kLimit:
+      ++malformed_frames_;
+      if (const auto line = malformed_log_.next()) {
+        base::log::warn("dropped a guest that does not speak our frames",
+                        {{"peer", session.channel->peer().text()},
+                         {"cause", error.text()},
+                         {"not_shown", line->not_shown}});
+      }
+      return close(id);
+    default:
+      if (!is_busy) return close(id);
+      session.is_last = true;  // it may have closed only its own half, and wait for the answers
+  }
+}
+
+// A request's work holds its bytes and its JSON; the latter is some multiple of the former.
+void AsioGuestServer::take_request(SessionId id, Session& session, const std::string& payload) {
+  ++requests_;
+  session.has_asked = true;
+  Result<Request> request = decode_request(payload);
+  if (!request) {
+    session.is_last = true;
+    return write(id, session, encode({}, error_body(request.error(), false)), false);
+  }
+  if (!request->id) session.is_last = true;
+  if (is_stopping_) {
+    ++declined_;
+    return decline(id, session, request->id, {ErrorCode::kUnavailable, std::string(kDeclined)});
+  }
+  const std::optional<std::uint64_t> request_id = request->id;
+  // Shared: std::function wants to be copied, and the request is not to be.
+  auto asked = std::make_shared<const Request>(std::move(*request));
+  auto posted = pool_.post(session.share, payload.size(),
+                           [this, id, asked, peer = session.channel->peer(), identity = session.identity] {
+                             Outcome outcome = work(peer, *asked, identity);
+                             boost::asio::post(loop_, [this, alive = std::weak_ptr(alive_), id,
+                                                       outcome = std::move(outcome)]() mutable {
+                               if (alive.expired()) return;
+                               --working_;
+                               if (const auto found = sessions_.find(id); found != sessions_.end()) {
+                                 take_outcome(id, found->second, std::move(outcome));
+                               }
+                               finish_stop_if_drained();
+                             });
+                           });
+  if (!posted) {
+    ++refused_limit_;
+    if (const auto line = limit_log_.next()) {
+      base::log::warn("refused a guest's request", {{"peer", session.channel->peer().text()},
+                                                    {"cause", posted.error().text()},
+                                                    {"not_shown", line->not_shown}});
+    }
+    return decline(id, session, request_id, posted.error());
+  }
+  ++working_;
+  ++session.working;
+  read(id, session);
+}
+
+/// Thread: the pool's.
+Outcome AsioGuestServer::work(const Peer& peer, const Request& request, std::optional<Identity> identity) {
+  static std::atomic<std::uint64_t> next_request = 1;
+  const base::log::RequestScope scope(fmt::format("g{}", next_request++));
+  if (is_stopping_) {
+    ++declined_;
+    const base::Error declined(ErrorCode::kUnavailable, std::string(kDeclined));
+    return {.payload = encode(request.id, error_body(declined, request.wants_details)),
+            .identity = std::move(identity),
+            .refusal = {}};
+  }
+  if (!identity || base::Clock::now() - identity->found > kIdentityLife) {
+    auto vm = vms_.identify(peer);
+    if (!vm && vm.error().code() == ErrorCode::kDenied)
+      return {.payload = {}, .identity = {}, .refusal = vm.error()};
+    if (!vm) {
+      base::log::warn("cannot tell who asks", {{"peer", peer.text()}, {"cause", vm.error().text()}});
+      const base::Error unknown(ErrorCode::kUnavailable, std::string(kNoHypervisor), vm.error().message());
+      return {.payload = encode(request.id, error_body(unknown, request.wants_details)),
+              .identity = {},
+              .refusal = {}};
+    }
+    identity = Identity{std::move(*vm), base::Clock::now()};
+  }
+  std::string payload = encode(request.id, pipeline_.answer(identity->vm, request));
+  return {.payload = std::move(payload), .identity = std::move(identity), .refusal = {}};
+}
+
+void AsioGuestServer::take_outcome(SessionId id, Session& session, Outcome outcome) {
+  --session.working;
+  session.identity = std::move(outcome.identity);
+  if (!outcome.refusal) return write(id, session, std::move(outcome.payload), true);
+  ++refused_vms_;
+  if (const auto line = refused_log_.next()) {
+    base::log::warn("refused a peer that is no VM of ours", {{"peer", session.channel->peer().text()},
+                                                             {"cause", outcome.refusal->text()},
+                                                             {"not_shown", line->not_shown}});
+  }
+  close(id);
+}
+
+void AsioGuestServer::decline(SessionId id, Session& session, const std::optional<std::uint64_t>& request,
+                              const base::Error& error) {
+  // Only a peer that knows the extension sends an id, and it takes the further members.
+  write(id, session, encode(request, error_body(error, request.has_value())), false);
+}
+
+void AsioGuestServer::write(SessionId id, Session& session, std::string payload, bool is_counted) {
+  ++session.writing;
+  if (is_counted) {
+    ++session.counted;
+    ++replies_;
+  }
+  session.channel->write(std::move(payload), base::deadline_in(options_.write_time),
+                         on_session(id, [this, id, is_counted](Session& live, Result<void> sent) {
+                           --live.writing;
+                           if (is_counted) {
+                             --live.counted;
+                             --replies_;
+                           }
+                           if (sent) return close_or_read(id, live);
+                           if (sent.error().code() == ErrorCode::kTimeout) ++timed_out_;
+                           if (sent.error().code() == ErrorCode::kLimit) ++refused_limit_;
+                           close(id);
+                         }));
+  read(id, session);
+}
+
+void AsioGuestServer::close_or_read(SessionId id, Session& session) {
+  if (session.is_last && session.working + session.writing == 0) return close(id);
+  read(id, session);
+  finish_stop_if_drained();
+}
+
+}  // namespace
+
+std::unique_ptr<GuestServer> make_guest_server(boost::asio::io_context& loop,
+                                               std::vector<std::unique_ptr<Listener>> listeners,
+                                               const RequestPipeline& pipeline, VmDirectory& vms,
+                                               GuestServerOptions options) {
+  return std::make_unique<AsioGuestServer>(loop, std::move(listeners), pipeline, vms, options);
+}
+
+}  // namespace vdvs::esx

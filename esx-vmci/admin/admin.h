@@ -5,12 +5,15 @@
 
 #include <boost/json/object.hpp>
 #include <boost/json/value.hpp>
+#include <chrono>
 #include <functional>
 #include <map>
 #include <memory>
 #include <string>
+#include <string_view>
 #include <vector>
 
+#include "base/deadline.h"
 #include "base/error.h"
 #include "esx-vmci/service/request_pipeline.h"
 
@@ -23,10 +26,12 @@ struct AdminCommand {
   std::map<std::string, std::string> flags;
   std::string asked_by;  ///< For the audit log: "uid 0 (root)".
 };
+/// {"cmd":"admin","verb":"vmgroup vm add","flags":{"name":"g1",...}}, and "asked_by" where it is known.
 boost::json::value to_json(const AdminCommand& command);
+/// Errors: kInvalid, kLimit. Whether the verb exists is not asked here (commands.h).
 base::Result<AdminCommand> admin_command_from_json(const boost::json::value& value);
 
-/// Either a table (with `columns`) or lines of text; notes come before it.
+/// Either a table (with `columns`) or lines of text. Lines beside a table are notes, which come before it.
 struct AdminOutput {
   std::vector<std::string> columns;
   std::vector<std::vector<std::string>> rows;
@@ -34,6 +39,10 @@ struct AdminOutput {
 };
 boost::json::value to_json(const AdminOutput& output);
 base::Result<AdminOutput> admin_output_from_json(const boost::json::value& value);
+
+/// The reply to a command: the output, or {"Error": message, "code": "E_...", "remedy": ...}; and back.
+boost::json::value admin_reply(const base::Result<AdminOutput>& result);
+base::Result<AdminOutput> admin_result(const boost::json::value& reply);
 
 /// What the running service adds to `status`; absent where none runs.
 struct ServiceStatus {
@@ -57,13 +66,26 @@ class Admin {
 struct AdminOptions {
   ServiceParts parts;
   std::string database_path;
-  std::string audit_file;  ///< Appended to, one line of JSON a change.
+  std::string audit_file;  ///< Appended to, one line of JSON a change. Empty: nothing is kept.
   std::string local_sh = "/etc/rc.local.d/local.sh";
-  std::function<ServiceStatus()> status;
+  std::function<ServiceStatus()> status;  ///< Empty: none runs.
+  /// Gives a volume that exists the changed content of its storage policy. Empty: no hypervisor here can, and
+  /// a change counts for volumes made later.
+  std::function<base::Result<void>(const Place& place, std::string_view content)> apply_policy;
 };
+/// Thread: `run` may be called from many at once.
 std::unique_ptr<Admin> make_admin(AdminOptions options);
 
-/// The same over a service's admin socket (a unix socket of root's). Errors: kUnavailable where none runs.
-std::unique_ptr<Admin> make_remote_admin(std::string socket_path);
+/// For the service's admin socket: the payload of one request in, the payload of its reply out. `asked_by` is
+/// what the socket proves; what the message says of itself is not believed.
+std::string answer_admin_request(Admin& admin, std::string_view payload, std::string asked_by);
+
+/// How long a command may take before the caller is told to look later; the service goes on with it.
+inline constexpr std::chrono::minutes kAdminRequestTime{10};
+
+/// The same over a service's admin socket (a unix socket of root's), one request a connection. Errors:
+/// kUnavailable where no service answers there, kTimeout.
+std::unique_ptr<Admin> make_remote_admin(std::string socket_path,
+                                         base::Clock::duration request_time = kAdminRequestTime);
 
 }  // namespace vdvs::esx

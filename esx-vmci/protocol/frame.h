@@ -28,11 +28,13 @@ inline constexpr std::size_t kMaxRequestBytes = 64 * 1024;
 /// A listing of 62,000 volumes with the longest names.
 inline constexpr std::size_t kMaxReplyBytes = 16 * 1024 * 1024;
 
-/// Header, payload and NUL. `payload` without NUL. Errors: kLimit.
+/// Header, payload and NUL. `payload` without NUL. Errors: kLimit, with `max_bytes` counting the NUL;
+/// kInvalid for a NUL inside.
 base::Result<std::string> encode_frame(std::string_view payload, std::size_t max_bytes);
 
 /// Takes bytes as they come and gives whole payloads. After an error it gives only that error: the stream has
-/// lost its frames. Memory: never holds more than one frame, and none before its header was checked.
+/// lost its frames. Memory: one incomplete frame and what the last `feed` brought, if `next` is called until
+/// it has none; nothing is set aside for a length that only a header claims.
 class FrameDecoder {
  public:
   explicit FrameDecoder(std::size_t max_bytes) : max_bytes_(max_bytes) {}
@@ -45,6 +47,8 @@ class FrameDecoder {
   bool is_between_frames() const { return buffer_.size() == position_; }
 
  private:
+  base::Result<std::optional<std::string>> take();
+
   const std::size_t max_bytes_;
   std::string buffer_;
   std::size_t position_ = 0;

@@ -11,6 +11,10 @@
 
 namespace vdvs::esx {
 
+inline constexpr std::size_t kMaxPolicyBytes = 4096;
+/// With ".failed_volume_updates" behind it, which the predecessor writes, it is still a file name.
+inline constexpr std::size_t kMaxPolicyNameBytes = 200;
+
 /// A vSAN expression: balanced parentheses around ("capability" value) pairs with a known capability and a
 /// fitting value:
 /// (("hostFailuresToTolerate" i1)("proportionalCapacity" i0)). Errors: kInvalid, where and why.
@@ -35,6 +39,8 @@ class PolicyStore {
   base::Result<void> update(std::string_view name, std::string_view content);
   base::Result<void> remove(std::string_view name);
   base::Result<Policy> find(std::string_view name) const;
+  /// By name. Only regular files with a valid name and of a policy's size: what updates have left over is
+  /// none.
   base::Result<std::vector<Policy>> list() const;
 
  private:

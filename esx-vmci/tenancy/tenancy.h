@@ -92,19 +92,26 @@ enum class DbMode { kNotConfigured, kSingleNode, kMultiNode, kBrokenLink };
 /// "SingleNode (local DB exists)", ...
 std::string_view db_mode_text(DbMode mode);
 
-/// Room that was reserved for a volume that is being made. Unless kept, it is given back. Move-only.
+/// Room that was reserved for a volume that is being made. Unless kept, it is given back: keep it as soon as
+/// the disk is there, also where another request has made it. Move-only. Must not outlive its Tenancy.
 class QuotaReservation {
  public:
-  explicit QuotaReservation(std::function<void()> give_back = {}) : give_back_(std::move(give_back)) {}
-  QuotaReservation(QuotaReservation&& other) noexcept : give_back_(std::exchange(other.give_back_, {})) {}
+  explicit QuotaReservation(std::function<void()> give_back = {}, std::function<void()> keep = {})
+      : give_back_(std::move(give_back)), keep_(std::move(keep)) {}
+  QuotaReservation(QuotaReservation&& other) noexcept
+      : give_back_(std::exchange(other.give_back_, {})), keep_(std::exchange(other.keep_, {})) {}
   QuotaReservation& operator=(QuotaReservation&&) = delete;
   ~QuotaReservation() {
     if (give_back_) give_back_();
   }
-  void keep() { give_back_ = {}; }
+  void keep() {
+    give_back_ = {};
+    if (auto keep = std::exchange(keep_, {})) keep();
+  }
 
  private:
   std::function<void()> give_back_;
+  std::function<void()> keep_;
 };
 
 /// Thread: any. The database may be shared by several services; each call is one transaction, and waits for a
@@ -123,16 +130,18 @@ class Tenancy {
   // For each request.
   /// kVmNotBelongToTenant where it is in none and there is no _DEFAULT.
   virtual base::Result<VmGroup> group_of(std::string_view vm_uuid, std::string_view vm_name) = 0;
-  /// The row that counts for `datastore_url`: its own, or (where `is_default` is false) _VM_DS's where it
-  /// equals `vm_datastore_url`, or _ALL_DS's. kPrivilegeNoPrivilege and so on where it does not allow
-  /// `access`.
+  /// The row that counts for `datastore_url`: its own, or _VM_DS's where it equals `vm_datastore_url`, or
+  /// _ALL_DS's. A short name of a group whose default datastore is kVmDatastoreUrl passes that: then _VM_DS's
+  /// row comes first. kPrivilegeNoPrivilege and so on where it does not allow `access`.
   virtual base::Result<Privilege> authorize(const VmGroup& group, std::string_view datastore_url,
                                             std::string_view vm_datastore_url, Access access) = 0;
   /// authorize for kCreate, the size within max and quota, and the row of the volume, in one transaction.
-  /// Sizes in MB, rounded up.
+  /// Sizes in MB, rounded up. kVmDatastoreUrl counts for `vm_datastore_url`. A volume that has a row already
+  /// is counted once.
   virtual base::Result<QuotaReservation> reserve(const VmGroup& group, std::string_view datastore_url,
                                                  std::string_view vm_datastore_url, std::string_view volume,
                                                  std::uint64_t size_mb) = 0;
+  /// After a removal. `datastore_url` is the real one.
   virtual base::Result<void> forget_volume(const VmGroup& group, std::string_view datastore_url,
                                            std::string_view volume) = 0;
 
@@ -170,6 +179,8 @@ class Tenancy {
   /// MB in use by datastore url.
   virtual base::Result<std::vector<std::pair<std::string, std::uint64_t>>> usage(const VmGroup& group) = 0;
   /// Makes the rows of `volumes` match what is really on a datastore: after a crash between disk and row.
+  /// `volumes` has those that are being made too (they have a "<vol>.vmdk.creating"); this process's own
+  /// reservations are left alone.
   struct StoredVolume {
     std::string name;
     std::uint64_t size_mb = 0;

@@ -125,7 +125,7 @@ class AsioGuestServer final : public GuestServer {
 
   /// For handlers that may outlive this server or the session: `work` runs while both are there.
   auto on_session(SessionId id, auto work) {
-    return [this, alive = std::weak_ptr(alive_), id, work = std::move(work)](auto&&... results) {
+    return [this, alive = std::weak_ptr(alive_), id, work = std::move(work)](auto&&... results) mutable {
       if (alive.expired()) return;
       const auto found = sessions_.find(id);
       if (found != sessions_.end()) work(found->second, std::forward<decltype(results)>(results)...);

@@ -180,7 +180,7 @@ Result<json::value> RequestWork::set_init(const Target& target) {
 
 Result<json::value> RequestWork::reset(const Target& target) {
   ASSIGN_OR_RETURN(const Place place, place_of(target));
-  RETURN_IF_ERROR(parts_.operations.reset(place));
+  RETURN_IF_ERROR(parts_.operations.reset(place, &vm_));
   return json::value(nullptr);
 }
 

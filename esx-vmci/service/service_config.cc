@@ -195,6 +195,7 @@ void CommandLine::add_places() {
   path("database", config_.database, "Database of vmgroups; without it everybody may do everything");
   path("admin-socket", config_.admin_socket,
        "Socket of the administrator's commands; none where it is empty");
+  path("state-dir", config_.state_dir, "Folder of what outlives a reboot");
   path("audit-log", config_.audit_log, "File of what administrators have changed");
 }
 
@@ -210,6 +211,7 @@ void CommandLine::add_service() {
       ->capture_default_str();
   add("host-name", config_.host_name,
       "This host's name in records and messages; the system's where it is empty");
+  add("host-id", config_.host_id, "This host's uuid in records; made from /etc/machine-id where it is empty");
   add("port", port, "Port of the default vsock endpoint", "-p,")
       ->check(CLI::Range(1, 65535, "1 to 65535"))
       ->type_name("NUMBER")

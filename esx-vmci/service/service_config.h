@@ -30,8 +30,10 @@ struct ServiceConfig {
   TlsFiles tls;
   std::size_t threads = 16;
   std::string admin_socket = "/run/vdvs/vmdkopsd-admin.sock";
-  std::string audit_log = "/var/lib/vdvs/audit.log";
+  std::string state_dir = "/var/lib/vdvs/vmdkopsd";  ///< Durable: which datastores were seen where.
+  std::string audit_log = "/var/lib/vdvs/vmdkopsd/audit.log";
   std::string host_name;  ///< With "loop": this host's; the system's where it is empty.
+  std::string host_id;    ///< With "loop": this host's uuid in records; by /etc/machine-id where it is empty.
   base::log::Options log;
   std::string log_config_file;  ///< The one that was read; empty: none.
 };

@@ -1,0 +1,141 @@
+#include "esx-vmci/service/service_assembly.h"
+
+#include <unistd.h>
+
+#include <array>
+#include <utility>
+
+#include "base/fd.h"
+#include "base/log.h"
+#include "esx-vmci/datastore/datastores_folder.h"
+#include "esx-vmci/service/datastore_marks.h"
+
+namespace vdvs::esx {
+namespace {
+
+using base::ErrorCode;
+using base::fail;
+using base::Result;
+
+constexpr std::uint64_t kMegabyte = 1ull << 20;
+
+std::string system_host_name() {
+  constexpr std::size_t kMaxHostNameBytes = 256;
+  std::array<char, kMaxHostNameBytes> name{};
+  if (::gethostname(name.data(), name.size() - 1) != 0) return "localhost";
+  return name.data();
+}
+
+/// machine-id(5) in the form of a BIOS uuid; the host's name where it has none.
+std::string system_uuid(const std::string& host_name) {
+  const std::string id = base::read_line_file("/etc/machine-id").value_or("");
+  constexpr std::size_t kDigits = 32;
+  if (id.size() != kDigits || id.find_first_not_of("0123456789abcdef") != std::string::npos) return host_name;
+  return fmt::format("{}-{}-{}-{}-{}", id.substr(0, 8), id.substr(8, 4), id.substr(12, 4), id.substr(16, 4),
+                     id.substr(20));
+}
+
+/// Guests are told apart by the sockets that were given to them; whoever comes over another is this host.
+std::unique_ptr<VmDirectory> make_loop_vms(const ServiceConfig& config) {
+  Vm host;
+  host.name = config.host_name.empty() ? system_host_name() : config.host_name;
+  host.uuid = config.host_id.empty() ? system_uuid(host.name) : config.host_id;
+  std::vector<Vm> vms;
+  for (const std::string& text : config.listens) {
+    const auto endpoint = Endpoint::parse(text);
+    if (!endpoint || endpoint->assigned_vm.empty()) continue;
+    vms.push_back({.uuid = endpoint->assigned_vm, .name = endpoint->assigned_vm});
+  }
+  return make_local_vm_directory(std::move(host), std::move(vms));
+}
+
+void warn(std::string_view what, const Datastore& datastore, const base::Error& error) {
+  base::log::warn(what, {{"datastore", datastore.name}, {"cause", error.text()}});
+}
+
+void take_away_leftovers(const ServiceParts& parts, const Datastore& datastore) {
+  const auto groups = parts.datastores.groups(datastore.name);
+  if (!groups) return warn("cannot look for what was left over", datastore, groups.error());
+  for (const std::string& group : *groups) {
+    const auto store = parts.datastores.store(datastore.name, {.uuid = group, .name = {}}, false);
+    if (store && *store == nullptr) continue;
+    const auto cleaned = store ? (*store)->clean_up() : std::unexpected(store.error());
+    if (!cleaned) warn("could not take away what was left over", datastore, cleaned.error());
+  }
+}
+
+/// What a group has on a datastore. Errors: also where one disk cannot be read: a row whose disk is not known
+/// is better than room that is given away twice.
+Result<std::vector<Tenancy::StoredVolume>> volumes_of(const ServiceParts& parts, const Datastore& datastore,
+                                                      const VmGroup& group) {
+  std::vector<Tenancy::StoredVolume> volumes;
+  ASSIGN_OR_RETURN(DiskStore * store,
+                   parts.datastores.store(datastore.name, {.uuid = group.uuid, .name = group.name}, false));
+  if (store == nullptr) return volumes;
+  ASSIGN_OR_RETURN(const auto names, store->list());
+  for (const VolumeName& name : names) {
+    ASSIGN_OR_RETURN(const StoredDisk disk, store->load(name.volume()));
+    volumes.push_back({name.volume(), (disk.descriptor.size_bytes + kMegabyte - 1) / kMegabyte});
+  }
+  return volumes;
+}
+
+void reconcile_quotas(const ServiceParts& parts, const Datastore& datastore,
+                      const std::vector<VmGroup>& groups) {
+  for (const VmGroup& group : groups) {
+    const auto volumes = volumes_of(parts, datastore, group);
+    const auto reconciled = volumes ? parts.tenancy.reconcile_volumes(group, datastore.url, *volumes)
+                                    : std::unexpected(volumes.error());
+    if (!reconciled)
+      warn("could not compare a vmgroup's quota with its volumes", datastore, reconciled.error());
+  }
+}
+
+}  // namespace
+
+Result<ServiceAssembly> assemble_service(const ServiceConfig& config, bool makes_datastores) {
+  ServiceAssembly assembly;
+  assembly.tenancy = make_sqlite_tenancy(config.database);
+  if (config.hypervisor != "loop") {
+    return fail(ErrorCode::kInvalid, "hypervisor '{}': there are loop, qemu:FILE and vsphere:FILE",
+                config.hypervisor);
+  }
+  std::vector<DatastoreFolder> folders;
+  for (const std::string& text : config.datastores) {
+    ASSIGN_OR_RETURN(DatastoreFolder folder, parse_datastore_folder(text));
+    folder.is_shared = config.is_shared;
+    folders.push_back(std::move(folder));
+  }
+  RETURN_IF_ERROR(recall_marks(config.state_dir, folders));
+  assembly.hypervisor = make_loop_hypervisor();
+  assembly.vms = make_loop_vms(config);
+  ASSIGN_OR_RETURN(assembly.datastores, make_folder_datastores(std::move(folders), makes_datastores));
+  assembly.operations = std::make_unique<VolumeOperations>(*assembly.hypervisor, assembly.vms.get());
+  for (const Datastore& datastore : assembly.datastores->all()) {
+    if (datastore.type != "vsan" || datastore.path.empty()) continue;
+    assembly.policies = std::make_unique<PolicyStore>(datastore.path + "/dockvols/policies");
+    break;
+  }
+  return assembly;
+}
+
+void settle_what_was_left(const ServiceConfig& config, const ServiceParts& parts) {
+  std::vector<std::string> paths;
+  const std::vector<Datastore> datastores = parts.datastores.all();
+  for (const Datastore& datastore : datastores) {
+    take_away_leftovers(parts, datastore);
+    if (!datastore.path.empty()) paths.push_back(datastore.path);
+  }
+  if (auto remembered = remember_marks(config.state_dir, paths); !remembered) {
+    base::log::warn("cannot remember the datastores", {{"cause", remembered.error().text()}});
+  }
+  if (parts.tenancy.mode() == DbMode::kNotConfigured) return;  // there are no quotas
+  const auto groups = parts.tenancy.groups();
+  if (!groups) {
+    base::log::warn("cannot compare quotas with volumes", {{"cause", groups.error().text()}});
+    return;
+  }
+  for (const Datastore& datastore : datastores) reconcile_quotas(parts, datastore, *groups);
+}
+
+}  // namespace vdvs::esx

@@ -24,7 +24,9 @@ inline constexpr std::string_view kFaultResetExtent = "reset.extent.after";
 inline constexpr std::array kFaultPoints = {
     kFaultCreateIntent, kFaultCreateSidecar, kFaultCreateExtent, kFaultCloneCopy,
     kFaultCreateCommit, kFaultRemoveMark,    kFaultRemoveExtent, kFaultRemoveSidecar,
-    kFaultAttachRecord, kFaultAttachDevice,  kFaultDetachDevice, kFaultResetExtent, kFaultTakeOverDetach,
+    kFaultAttachRecord, kFaultAttachDevice,  kFaultDetachDevice, kFaultResetExtent,
 };
+/// Passed only where one service has several VMs, of which one is off.
+inline constexpr std::array kTakeOverFaultPoints = {kFaultTakeOverDetach};
 
 }  // namespace vdvs::esx

@@ -35,15 +35,18 @@ class Datastores {
   /// the reference.
   virtual base::Result<Datastore> find(std::string_view name) const = 0;
 
-  /// A group's disks on one datastore; it stays the same object. Where the folder is not there: makes it,
-  /// with the link of the group's name, or
-  /// (`make` false, for what only reads) nullptr. Errors: kUnavailable while the datastore does not answer.
+  /// A group's disks on one datastore. The object lives as long as this one does; it is another one after the
+  /// datastore was away, so ask again for each operation. Where the folder is not there: makes it, with the
+  /// link of the group's name, or (`make` false, for what only reads) nullptr. Errors: kUnavailable while the
+  /// datastore does not answer; kInvalid (no such datastore, the group's uuid or name).
   virtual base::Result<DiskStore*> store(const std::string& datastore, const Group& group, bool make) = 0;
   /// The uuids of all the groups that have a folder there.
   virtual base::Result<std::vector<std::string>> groups(const std::string& datastore) = 0;
-  /// Renames the link of a group's name, on all datastores.
+  /// Renames the link of a group's name, on all datastores. Errors: kUnavailable where one does not answer:
+  /// its link follows when the group is next used there.
   virtual base::Result<void> rename_group(const Group& group, const std::string& new_name) = 0;
-  /// Takes away the folder and the link of a group that has no volumes. Errors: kInUse where it has.
+  /// Takes away the folders and the links of a group that has no volumes. Errors: kInUse where it has, before
+  /// anything is taken away; kUnavailable likewise.
   virtual base::Result<void> remove_group(const Group& group) = 0;
 };
 

@@ -82,9 +82,7 @@ std::unexpected<base::Error> not_found(std::string_view volume, const std::strin
 }
 
 /// The name of a volume's extent.
-std::string extent_name(std::string_view volume) {
-  return std::string(volume) + std::string(kExtentEnding);
-}
+std::string extent_name(std::string_view volume) { return std::string(volume) + std::string(kExtentEnding); }
 
 class FolderDiskStore final : public DiskStore {
  public:
@@ -367,8 +365,9 @@ Result<void> FolderDiskStore::save(StoredDisk& disk, Durability durability) cons
   return {};
 }
 
-Result<void> FolderDiskStore::make_files(const std::string& volume, const NewDisk& wish, const UniqueFd* source,
-                                   const Progress& progress, bool& has_extent) const {
+Result<void> FolderDiskStore::make_files(const std::string& volume, const NewDisk& wish,
+                                         const UniqueFd* source, const Progress& progress,
+                                         bool& has_extent) const {
   VmdkDescriptor descriptor;
   descriptor.size_bytes = wish.shape.size_bytes;
   descriptor.extent = extent_name(volume);

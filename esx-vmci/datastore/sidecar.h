@@ -32,7 +32,7 @@ inline constexpr std::string_view kOldSidecarKey = "vsphere-storage-for-docker";
 struct AttachRecord {
   std::string vm_uuid;
   std::string vm_name;
-  std::string since;  ///< RFC 3339; empty where the predecessor wrote the record.
+  std::string since;             ///< RFC 3339; empty where the predecessor wrote the record.
   boost::json::object device{};  ///< attachedVMDevice, the answer to the attach; empty where it has none.
   bool operator==(const AttachRecord&) const = default;
 };

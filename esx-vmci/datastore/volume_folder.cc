@@ -20,9 +20,17 @@ using base::fail_errno;
 using base::Result;
 using base::UniqueFd;
 
-constexpr std::string_view kLockFile = ".vdvs.lock";
+struct flock whole_byte(short type, std::uint64_t offset) {
+  struct flock lock = {};
+  lock.l_type = type;
+  lock.l_whence = SEEK_SET;
+  lock.l_start = static_cast<off_t>(offset);
+  lock.l_len = 1;
+  return lock;
+}
 
-/// openat2(2) that neither leaves `folder` nor follows a symbolic link in any component.
+}  // namespace
+
 Result<UniqueFd> open_beneath(const UniqueFd& folder, const std::string& name, int flags, mode_t mode,
                               std::string_view path) {
   struct open_how how = {};
@@ -39,26 +47,24 @@ Result<UniqueFd> open_beneath(const UniqueFd& folder, const std::string& name, i
   return fail_errno(errno, "open '{}'", path);
 }
 
-Result<void> make_default_link(const UniqueFd& dockvols, std::string_view path) {
-  // Relative, so that a datastore can be renamed; whatever link the predecessor has left there stays.
-  if (::symlinkat(std::string(kDefaultGroupUuid).c_str(), dockvols.get(),
-                  std::string(kDefaultGroupName).c_str()) == 0)
-    return {};
-  if (errno == EEXIST || errno == EPERM || errno == EOPNOTSUPP || errno == EROFS)
-    return {};  // nothing of ours goes through it
-  return fail_errno(errno, "symlink '{}/{}'", path, kDefaultGroupName);
+Result<std::vector<std::string>> names_in(const UniqueFd& folder, std::string_view path) {
+  // A descriptor of its own: the position in a folder belongs to the open file description.
+  ASSIGN_OR_RETURN(UniqueFd fd, open_beneath(folder, ".", O_RDONLY | O_DIRECTORY, 0, path));
+  std::unique_ptr<DIR, int (*)(DIR*)> stream(::fdopendir(fd.get()), &::closedir);
+  if (!stream) return fail_errno(errno, "list '{}'", path);
+  fd.release();
+  std::vector<std::string> names;
+  for (;;) {
+    errno = 0;
+    const dirent* entry = ::readdir(stream.get());
+    if (entry == nullptr) {
+      if (errno != 0) return fail_errno(errno, "list '{}'", path);
+      return names;
+    }
+    const std::string_view name = entry->d_name;
+    if (name != "." && name != "..") names.emplace_back(name);
+  }
 }
-
-struct flock whole_byte(short type, std::uint64_t offset) {
-  struct flock lock = {};
-  lock.l_type = type;
-  lock.l_whence = SEEK_SET;
-  lock.l_start = static_cast<off_t>(offset);
-  lock.l_len = 1;
-  return lock;
-}
-
-}  // namespace
 
 VolumeLock::~VolumeLock() {
   if (!file_.is_open()) return;
@@ -67,23 +73,6 @@ VolumeLock::~VolumeLock() {
   lock.l_type = F_UNLCK;
   lock.l_whence = SEEK_SET;
   ::fcntl(file_.get(), F_OFD_SETLK, &lock);
-}
-
-Result<VolumeFolder> VolumeFolder::open(const std::string& datastore) {
-  struct stat info;
-  if (::stat(datastore.c_str(), &info) != 0) RETURN_IF_ERROR(base::make_folders(datastore));
-  std::unique_ptr<char, decltype(&::free)> real(::realpath(datastore.c_str(), nullptr), &::free);
-  if (!real) return fail_errno(errno, "resolve '{}'", datastore);
-  const std::string dockvols_path = std::string(real.get()) + "/" + std::string(kDockvols);
-  const std::string path = dockvols_path + "/" + std::string(kDefaultGroupUuid);
-  ASSIGN_OR_RETURN(const UniqueFd root, base::open_file(real.get(), O_RDONLY | O_DIRECTORY));
-  if (::lstat(path.c_str(), &info) != 0) RETURN_IF_ERROR(base::make_folders(path));
-  ASSIGN_OR_RETURN(const UniqueFd dockvols,
-                   open_beneath(root, std::string(kDockvols), O_RDONLY | O_DIRECTORY, 0, dockvols_path));
-  ASSIGN_OR_RETURN(UniqueFd folder,
-                   open_beneath(dockvols, std::string(kDefaultGroupUuid), O_RDONLY | O_DIRECTORY, 0, path));
-  RETURN_IF_ERROR(make_default_link(dockvols, dockvols_path));
-  return VolumeFolder(std::move(folder), path);
 }
 
 Result<UniqueFd> VolumeFolder::open_file(std::string_view name, int flags) const {
@@ -136,24 +125,7 @@ Result<void> VolumeFolder::unlink(std::string_view name) const {
 
 Result<void> VolumeFolder::sync() const { return base::sync_all(fd_, path_); }
 
-Result<std::vector<std::string>> VolumeFolder::names() const {
-  // A descriptor of its own: the position in a folder belongs to the open file description.
-  ASSIGN_OR_RETURN(UniqueFd fd, open_beneath(fd_, ".", O_RDONLY | O_DIRECTORY, 0, path_));
-  std::unique_ptr<DIR, int (*)(DIR*)> folder(::fdopendir(fd.get()), &::closedir);
-  if (!folder) return fail_errno(errno, "list '{}'", path_);
-  fd.release();
-  std::vector<std::string> names;
-  for (;;) {
-    errno = 0;
-    const dirent* entry = ::readdir(folder.get());
-    if (entry == nullptr) {
-      if (errno != 0) return fail_errno(errno, "list '{}'", path_);
-      return names;
-    }
-    const std::string_view name = entry->d_name;
-    if (name != "." && name != "..") names.emplace_back(name);
-  }
-}
+Result<std::vector<std::string>> VolumeFolder::names() const { return names_in(fd_, path_); }
 
 Result<struct stat> VolumeFolder::status() const {
   struct stat info;

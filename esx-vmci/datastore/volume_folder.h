@@ -10,6 +10,7 @@
 #include <optional>
 #include <string>
 #include <string_view>
+#include <utility>
 #include <vector>
 
 #include "base/error.h"
@@ -21,6 +22,10 @@ namespace vdvs::esx {
 inline constexpr std::string_view kDockvols = "dockvols";
 inline constexpr std::string_view kDefaultGroupUuid = "11111111-1111-1111-1111-111111111111";
 inline constexpr std::string_view kDefaultGroupName = "_DEFAULT";
+/// In dockvols: the datastore's own id, so that an empty folder where it is not mounted is not taken for it.
+inline constexpr std::string_view kMarkFile = ".vdvs-datastore";
+/// In a group's folder: where the volumes' locks are.
+inline constexpr std::string_view kLockFile = ".vdvs.lock";
 
 /// Exclusive use of one volume's files, among all threads, processes and hosts that share the folder.
 /// Owns: an open file description with an OFD lock on one byte of ".vdvs.lock"; works over NFS too.
@@ -35,11 +40,17 @@ class VolumeLock {
   base::UniqueFd file_;
 };
 
+/// openat2(2) that neither leaves `folder` nor follows a symbolic link in any component. `path` names it in
+/// errors. Errors: kUnsupported for a link.
+base::Result<base::UniqueFd> open_beneath(const base::UniqueFd& folder, const std::string& name, int flags,
+                                          mode_t mode, std::string_view path);
+/// Everything in a folder but "." and "..".
+base::Result<std::vector<std::string>> names_in(const base::UniqueFd& folder, std::string_view path);
+
 class VolumeFolder {
  public:
-  /// Opens <datastore>/dockvols/<default group>, making what is missing, the "_DEFAULT" link included.
-  /// Errors: kReadOnly, kDenied, kInvalid (something else has one of the names).
-  static base::Result<VolumeFolder> open(const std::string& datastore);
+  /// `fd`: the open folder; `path`: its real one.
+  VolumeFolder(base::UniqueFd fd, std::string path) : fd_(std::move(fd)), path_(std::move(path)) {}
 
   const std::string& path() const { return path_; }  ///< Real: without symbolic links.
   std::string path_of(std::string_view name) const { return path_ + "/" + std::string(name); }
@@ -74,7 +85,6 @@ class VolumeFolder {
   static std::uint64_t lock_offset(std::string_view volume);
 
  private:
-  VolumeFolder(base::UniqueFd fd, std::string path) : fd_(std::move(fd)), path_(std::move(path)) {}
   base::Result<base::UniqueFd> open_lock_file() const;
 
   base::UniqueFd fd_;

@@ -27,8 +27,8 @@ struct Vm {
 /// A disk as the datastore knows it. To find it and to detach it, its paths are enough.
 struct Disk {
   std::string descriptor_path;  ///< Of this machine, or "[ds1] dockvols/<group>/<volume>.vmdk".
-  std::string extent_path;      ///< The flat extent: size_bytes long, data from byte 0; empty where it is remote.
-  std::string uuid;             ///< 32 hex digits.
+  std::string extent_path;  ///< The flat extent: size_bytes long, data from byte 0; empty where it is remote.
+  std::string uuid;         ///< 32 hex digits.
   std::uint64_t size_bytes = 0;
   bool is_read_only = false;                    ///< access=read-only: attached without write permission.
   std::string mode = "independent_persistent";  ///< attach-as: vSphere's diskMode.

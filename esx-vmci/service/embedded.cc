@@ -1,12 +1,11 @@
 #include "esx-vmci/service/embedded.h"
 
 #include <algorithm>
-#include <cctype>
-#include <filesystem>
+#include <optional>
 #include <utility>
 
 #include "base/log.h"
-#include "esx-vmci/datastore/disk_store_folder.h"
+#include "esx-vmci/datastore/volume_folder.h"
 #include "esx-vmci/service/volume_operations.h"
 
 namespace vdvs::esx {
@@ -16,17 +15,17 @@ using base::ErrorCode;
 using base::fail;
 using base::Result;
 
-bool equals_ignoring_case(std::string_view a, std::string_view b) {
-  return std::ranges::equal(
-      a, b, [](unsigned char x, unsigned char y) { return std::tolower(x) == std::tolower(y); });
+const Group& default_group() {
+  static const Group group{std::string(kDefaultGroupUuid), std::string(kDefaultGroupName)};
+  return group;
 }
 
 class EmbeddedControlPlane final : public ControlPlane {
  public:
-  EmbeddedControlPlane(Vm vm, std::vector<std::unique_ptr<DiskStore>> stores,
-                       std::unique_ptr<Hypervisor> hypervisor)
+  EmbeddedControlPlane(Vm vm, std::unique_ptr<Datastores> datastores, std::unique_ptr<Hypervisor> hypervisor)
       : vm_(std::move(vm)),
-        stores_(std::move(stores)),
+        datastores_(std::move(datastores)),
+        default_datastore_(datastores_->all().front().name),
         hypervisor_(std::move(hypervisor)),
         operations_(*hypervisor_, nullptr) {}
 
@@ -57,31 +56,43 @@ class EmbeddedControlPlane final : public ControlPlane {
   }
   Result<std::vector<VolumeName>> list() override;
   Result<std::vector<VolumeName>> attached_here() override;
-  std::string default_datastore() const override { return stores_.front()->name(); }
+  std::string default_datastore() const override { return default_datastore_; }
 
  private:
-  Result<Place> place_of(const VolumeName& name) const;
+  /// `make`: the folders, for an operation that needs them.
+  Result<Place> place_of(const VolumeName& name, bool make = false) const;
+  /// All of them, or an error.
+  Result<std::vector<DiskStore*>> stores() const;
 
   const Vm vm_;
-  const std::vector<std::unique_ptr<DiskStore>> stores_;
+  const std::unique_ptr<Datastores> datastores_;
+  const std::string default_datastore_;
   const std::unique_ptr<Hypervisor> hypervisor_;
   VolumeOperations operations_;
 };
 
-Result<Place> EmbeddedControlPlane::place_of(const VolumeName& name) const {
-  if (!name.is_qualified()) return Place{stores_.front().get(), name.volume()};
-  std::string known;
-  for (const auto& store : stores_) {
-    if (equals_ignoring_case(store->name(), name.datastore())) return Place{store.get(), name.volume()};
-    known += (known.empty() ? "" : ", ") + store->name();
+Result<Place> EmbeddedControlPlane::place_of(const VolumeName& name, bool make) const {
+  const std::string& datastore = name.is_qualified() ? name.datastore() : default_datastore_;
+  ASSIGN_OR_RETURN(DiskStore * store, datastores_->store(datastore, default_group(), make));
+  if (store != nullptr) return Place{store, name.volume()};
+  // Its folder was there when we started, or was not yet: without it nothing can be said about volumes.
+  return fail(ErrorCode::kUnavailable, "datastore '{}' has no folder of volumes now", datastore);
+}
+
+Result<std::vector<DiskStore*>> EmbeddedControlPlane::stores() const {
+  std::vector<DiskStore*> stores;
+  for (const Datastore& datastore : datastores_->all()) {
+    ASSIGN_OR_RETURN(DiskStore * store, datastores_->store(datastore.name, default_group(), false));
+    if (store == nullptr)
+      return fail(ErrorCode::kUnavailable, "datastore '{}' has no folder of volumes now", datastore.name);
+    stores.push_back(store);
   }
-  return fail(ErrorCode::kInvalid, "Invalid datastore '{}'.\nKnown datastores: {}.\nDefault datastore: {}.",
-              name.datastore(), known, stores_.front()->name());
+  return stores;
 }
 
 Result<void> EmbeddedControlPlane::create(const VolumeName& name, const OptionMap& given,
                                           const Progress& progress) {
-  ASSIGN_OR_RETURN(const Place place, place_of(name));
+  ASSIGN_OR_RETURN(const Place place, place_of(name, true));
   ASSIGN_OR_RETURN(const VolumeOptions options, VolumeOptions::parse(given));
   if (options.policy != VolumeOptions().policy)
     return fail(ErrorCode::kInvalid, "Cannot use a VSAN policy on a non-VSAN datastore");
@@ -97,9 +108,10 @@ Result<void> EmbeddedControlPlane::create(const VolumeName& name, const OptionMa
 }
 
 Result<std::vector<VolumeName>> EmbeddedControlPlane::list() {
-  if (stores_.size() == 1) return stores_.front()->list();
+  ASSIGN_OR_RETURN(const std::vector<DiskStore*> stores, this->stores());
+  if (stores.size() == 1) return stores.front()->list();
   std::vector<VolumeName> names;
-  for (const auto& store : stores_) {
+  for (DiskStore* store : stores) {
     ASSIGN_OR_RETURN(const auto volumes, store->list());
     names.insert(names.end(), volumes.begin(), volumes.end());
   }
@@ -108,8 +120,9 @@ Result<std::vector<VolumeName>> EmbeddedControlPlane::list() {
 }
 
 Result<std::vector<VolumeName>> EmbeddedControlPlane::attached_here() {
+  ASSIGN_OR_RETURN(const std::vector<DiskStore*> stores, this->stores());
   std::vector<VolumeName> names;
-  for (const auto& store : stores_) {
+  for (DiskStore* store : stores) {
     ASSIGN_OR_RETURN(const std::vector<std::string> volumes, operations_.attached(vm_, *store));
     for (const std::string& volume : volumes) {
       ASSIGN_OR_RETURN(VolumeName name, VolumeName::parse(volume + "@" + store->name()));
@@ -122,53 +135,32 @@ Result<std::vector<VolumeName>> EmbeddedControlPlane::attached_here() {
 
 }  // namespace
 
-Result<DatastoreFolder> parse_datastore_folder(std::string_view text) {
-  const std::size_t equals = text.find('=');
-  // A path may hold '=' too: a name never holds '/'.
-  const bool has_name =
-      equals != std::string_view::npos && text.substr(0, equals).find('/') == std::string_view::npos;
-  std::filesystem::path path(has_name ? text.substr(equals + 1) : text);
-  if (path.empty()) return fail(ErrorCode::kInvalid, "datastore '{}': no folder is given", text);
-  if (!path.has_filename()) path = path.parent_path();
-  DatastoreFolder folder{has_name ? std::string(text.substr(0, equals)) : path.filename().string(),
-                         path.string()};
-  auto name = VolumeName::parse("x@" + folder.name);
-  if (!name || folder.name.find_first_of("@/\\") != std::string::npos) {
-    return fail(ErrorCode::kInvalid, "datastore '{}': '{}' cannot be a datastore's name", text, folder.name);
-  }
-  return folder;
-}
-
 Result<std::unique_ptr<ControlPlane>> make_embedded_control_plane(EmbeddedOptions options,
                                                                   std::unique_ptr<Hypervisor> hypervisor) {
-  if (options.datastores.empty()) return fail(ErrorCode::kInvalid, "no datastore is given");
   if (options.vm.uuid.empty() || options.vm.uuid.size() > kMaxVmUuidBytes) {
     return fail(ErrorCode::kInvalid, "this host's id '{}' must have 1 to {} bytes", options.vm.uuid,
                 kMaxVmUuidBytes);
   }
-  std::vector<std::unique_ptr<DiskStore>> stores;
-  for (const DatastoreFolder& folder : options.datastores) {
-    auto opened = VolumeFolder::open(folder.path);
-    if (!opened)
-      return std::unexpected(
-          std::move(opened).error().within(fmt::format("open datastore '{}'", folder.name)));
-    for (const auto& other : stores) {
-      if (equals_ignoring_case(other->name(), folder.name)) {
-        return fail(ErrorCode::kInvalid, "open datastore '{}': another datastore has that name", folder.name);
-      }
-      if (other->place() == opened->path()) {
-        return fail(ErrorCode::kInvalid, "open datastore '{}': datastore '{}' is the same folder",
-                    folder.name, other->name());
-      }
+  ASSIGN_OR_RETURN(auto datastores, make_folder_datastores(std::move(options.datastores), true));
+  std::optional<base::Error> first_error;
+  bool is_any_there = false;
+  for (const Datastore& datastore : datastores->all()) {
+    auto store = datastores->store(datastore.name, default_group(), true);
+    if (!store) {
+      base::log::warn("a datastore cannot be opened now",
+                      {{"datastore", datastore.name}, {"cause", store.error().text()}});
+      if (!first_error)
+        first_error = std::move(store).error().within(fmt::format("open datastore '{}'", datastore.name));
+      continue;
     }
-    auto store = make_folder_disk_store(folder.name, std::move(*opened), folder.is_shared);
-    if (auto cleaned = store->clean_up(); !cleaned) {
+    is_any_there = true;
+    if (auto cleaned = (*store)->clean_up(); !cleaned) {
       base::log::warn("could not take away what was left over",
-                      {{"datastore", folder.name}, {"cause", cleaned.error().text()}});
+                      {{"datastore", datastore.name}, {"cause", cleaned.error().text()}});
     }
-    stores.push_back(std::move(store));
   }
-  return std::make_unique<EmbeddedControlPlane>(std::move(options.vm), std::move(stores),
+  if (!is_any_there) return std::unexpected(std::move(*first_error));
+  return std::make_unique<EmbeddedControlPlane>(std::move(options.vm), std::move(datastores),
                                                 std::move(hypervisor));
 }
 

@@ -41,8 +41,8 @@ std::string size_text(std::uint64_t bytes) {
 std::string label_of(const DiskHolder& holder) { return holder.name.empty() ? holder.uuid : holder.name; }
 
 std::string describe(const DiskHolder& holder) {
-  std::string text =
-      label_of(holder).empty() ? "disk is attached by hand" : "disk is attached to vm '" + label_of(holder) + "'";
+  std::string text = label_of(holder).empty() ? "disk is attached by hand"
+                                              : "disk is attached to vm '" + label_of(holder) + "'";
   if (!holder.since.empty()) text += " since " + holder.since;
   if (!holder.what.empty()) text += fmt::format(" ({})", holder.what);
   return text;
@@ -114,8 +114,9 @@ Result<VolumeOperations::Holding> VolumeOperations::look(const Vm* vm, const Pla
     } else if ((state = find_vm(uuid))) {
       holder.name = state->vm.name;
     }
-    const bool is_recorded = record && (record->vm_uuid == uuid || (holding.is_here && is_id_of(record->vm_uuid, *vm)) ||
-                                        (state && is_id_of(record->vm_uuid, state->vm)));
+    const bool is_recorded =
+        record && (record->vm_uuid == uuid || (holding.is_here && is_id_of(record->vm_uuid, *vm)) ||
+                   (state && is_id_of(record->vm_uuid, state->vm)));
     if (is_recorded) {
       if (holder.name.empty()) holder.name = record->vm_name;
       holder.since = record->since;
@@ -123,7 +124,8 @@ Result<VolumeOperations::Holding> VolumeOperations::look(const Vm* vm, const Pla
     holding.holder = std::move(holder);
     return holding;
   }
-  if (!record || !place.store->is_shared() || (vm != nullptr && is_id_of(record->vm_uuid, *vm))) return holding;
+  if (!record || !place.store->is_shared() || (vm != nullptr && is_id_of(record->vm_uuid, *vm)))
+    return holding;
   const std::optional<VmState> state = find_vm(record->vm_uuid);
   if (state && state->power != PowerState::kUnknown) return holding;
   holding.holder = DiskHolder{.uuid = record->vm_uuid,
@@ -184,11 +186,11 @@ Result<void> VolumeOperations::remove(const Vm& vm, const Place& place) {
   ASSIGN_OR_RETURN(const Holding holding, look(&vm, place, *stored));
   if (holding.holder) {
     const DiskHolder& holder = *holding.holder;
-    return std::unexpected(
-        base::Error(holding.is_here ? ErrorCode::kInUse : ErrorCode::kBusyElsewhere,
-                    fmt::format("Failed to remove volume {}, in use by VM = {}. ({})", place.volume,
-                                label_of(holder), describe(holder)),
-                    holding.is_here ? "stop the containers that use it" : remedy_for(holder, name_of(place))));
+    return std::unexpected(base::Error(
+        holding.is_here ? ErrorCode::kInUse : ErrorCode::kBusyElsewhere,
+        fmt::format("Failed to remove volume {}, in use by VM = {}. ({})", place.volume, label_of(holder),
+                    describe(holder)),
+        holding.is_here ? "stop the containers that use it" : remedy_for(holder, name_of(place))));
   }
   return place.store->remove(*stored);
 }
@@ -236,7 +238,8 @@ Result<base::DiskAddress> VolumeOperations::attach(const Vm& vm, const Place& pl
     base::Error error = std::move(address).error();
     // Somebody whom our hypervisor does not see: the record that was there may say who.
     if (error.code() == ErrorCode::kBusyElsewhere && before && !was_ours)
-      error = std::move(error).within(fmt::format("its record names vm '{}' since {}", before->vm_name, before->since));
+      error = std::move(error).within(
+          fmt::format("its record names vm '{}' since {}", before->vm_name, before->since));
     stored.sidecar.attached = was_ours ? std::nullopt : before;
     save_or_warn(place, stored, "could not take an attach record back");
     return failed("attach", place, std::move(error));
@@ -342,8 +345,8 @@ Result<void> VolumeOperations::set_init(const Place& place, InitState state, con
   ASSIGN_OR_RETURN(const auto lock, place.store->lock(place.volume));
   ASSIGN_OR_RETURN(StoredDisk stored, place.store->load(place.volume));
   if (state < stored.sidecar.init) {
-    return fail(ErrorCode::kInvalid, "mark '{}' as {}: it is {} already", place.volume, init_state_name(state),
-                init_state_name(stored.sidecar.init));
+    return fail(ErrorCode::kInvalid, "mark '{}' as {}: it is {} already", place.volume,
+                init_state_name(state), init_state_name(stored.sidecar.init));
   }
   if (state == stored.sidecar.init && fs_uuid == stored.sidecar.fs_uuid) return {};
   stored.sidecar.init = state;
@@ -360,7 +363,8 @@ Result<void> VolumeOperations::reset(const Place& place, const Vm* vm) {
                 place.volume, init_state_name(stored.sidecar.init));
   }
   ASSIGN_OR_RETURN(const Holding holding, look(vm, place, stored));
-  if (holding.holder) return fail(ErrorCode::kInUse, "reset '{}': {}", place.volume, describe(*holding.holder));
+  if (holding.holder)
+    return fail(ErrorCode::kInUse, "reset '{}': {}", place.volume, describe(*holding.holder));
   RETURN_IF_ERROR(place.store->blank(stored));
   stored.sidecar.init = InitState::kNew;
   stored.sidecar.fs_uuid.clear();

@@ -44,8 +44,7 @@ TEST_F(EmbeddedDatastore, HasThePredecessorsLayout) {
   ASSERT_OK(plane->create(name_of("vol1"), {{"size", "8mb"}}, {}));
   EXPECT_THAT(files_in(files_),
               ElementsAre(".vdvs.lock", "vol1-e581c22f8baec9c1.vmfd", "vol1-flat.vmdk", "vol1.vmdk"));
-  EXPECT_EQ(std::filesystem::read_symlink(folder_.path() + "/dockvols/_DEFAULT"),
-            "11111111-1111-1111-1111-111111111111");
+  EXPECT_EQ(std::filesystem::read_symlink(folder_.path() + "/dockvols/_DEFAULT"), files_);
   EXPECT_EQ(std::filesystem::file_size(file("vol1-flat.vmdk")), 8u << 20);
   EXPECT_EQ(std::filesystem::file_size(file("vol1-e581c22f8baec9c1.vmfd")), 4096u);
   EXPECT_THAT(read_text(file("vol1.vmdk")),
@@ -373,7 +372,8 @@ TEST_F(EmbeddedDatastore, GetAndListMakeNothing) {
   std::filesystem::remove(folder_.path() + "/dockvols/_DEFAULT");
   EXPECT_EQ(code_of(plane->get(name_of("db"))), "E_NOT_FOUND");
   EXPECT_OK(plane->list());
-  EXPECT_THAT(files_in(folder_.path() + "/dockvols"), ElementsAre("11111111-1111-1111-1111-111111111111"));
+  EXPECT_THAT(files_in(folder_.path() + "/dockvols"),
+              ElementsAre(".vdvs-datastore", "11111111-1111-1111-1111-111111111111"));
   EXPECT_THAT(files_in(files_), IsEmpty());
 }
 

@@ -8,12 +8,11 @@
 #include <algorithm>
 #include <array>
 #include <cerrno>
-#include <ctime>
 
 #include "base/fault.h"
 #include "base/fd.h"
 #include "base/log.h"
-#include "base/mutex.h"
+#include "esx-vmci/datastore/folder_listing.h"
 #include "esx-vmci/fault_points.h"
 
 namespace vdvs::esx {
@@ -26,14 +25,9 @@ using base::fault_point;
 using base::Result;
 using base::UniqueFd;
 
-constexpr std::string_view kDescriptorEnding = ".vmdk";
 constexpr std::string_view kExtentEnding = "-flat.vmdk";
 constexpr std::string_view kCreatingEnding = ".vmdk.creating";
 constexpr std::string_view kRemovingEnding = ".vmdk.removing";
-
-/// File systems stamp a folder with a clock that ticks every few milliseconds: a listing made this soon after
-/// a change may have missed another change under the same stamp.
-constexpr std::int64_t kSettledNanoseconds = 50'000'000;
 
 std::string descriptor_name(std::string_view volume) {
   return std::string(volume) + std::string(kDescriptorEnding);
@@ -58,24 +52,6 @@ bool is_local_file_system(int folder_fd) {
   return std::ranges::find(kLocal, static_cast<std::uint64_t>(info.f_type) & 0xFFFFFFFFu) != kLocal.end();
 }
 
-std::int64_t nanoseconds(const struct timespec& time) { return time.tv_sec * 1'000'000'000 + time.tv_nsec; }
-
-bool is_settled(const struct stat& folder) {
-  struct timespec now;
-  ::clock_gettime(CLOCK_REALTIME, &now);
-  const std::int64_t newest = std::max(nanoseconds(folder.st_mtim), nanoseconds(folder.st_ctim));
-  return nanoseconds(now) - newest >= kSettledNanoseconds;
-}
-
-/// The volume of "<vol><ending>", where that can be one.
-std::optional<std::string> volume_of(std::string_view file, std::string_view ending) {
-  if (!file.ends_with(ending)) return std::nullopt;
-  file.remove_suffix(ending.size());
-  // Qualified, because "a@b" is a volume's name only before a datastore's.
-  if (!VolumeName::parse(std::string(file) + "@x")) return std::nullopt;
-  return std::string(file);
-}
-
 /// The predecessor's text.
 std::unexpected<base::Error> not_found(std::string_view volume, const std::string& path) {
   return fail(ErrorCode::kNotFound, "Volume {} not found (file: {})", volume, path);
@@ -87,14 +63,16 @@ std::string extent_name(std::string_view volume) { return std::string(volume) + 
 class FolderDiskStore final : public DiskStore {
  public:
   FolderDiskStore(std::string name, VolumeFolder folder, bool is_shared)
-      : name_(std::move(name)), folder_(std::move(folder)), is_shared_(is_shared) {}
+      : name_(std::move(name)),
+        folder_(std::move(folder)),
+        is_shared_(is_shared),
+        listing_(name_, is_shared) {}
 
   const std::string& name() const override { return name_; }
   bool is_shared() const override { return is_shared_; }
   const std::string& place() const override { return folder_.path(); }
 
-  /// From memory while the folder has not changed.
-  Result<std::vector<VolumeName>> list() override EXCLUDES(mutex_);
+  Result<std::vector<VolumeName>> list() override { return listing_.volumes(folder_); }
   Result<StoredDisk> load(std::string_view volume) const override;
   Result<std::uint64_t> allocated_bytes(const StoredDisk& disk) const override;
   Result<std::vector<std::string>> recorded_to(const Vm& vm) override;
@@ -117,16 +95,8 @@ class FolderDiskStore final : public DiskStore {
   Result<void> clean_up() const override;
 
  private:
-  struct Listing {
-    struct timespec modified = {};
-    struct timespec changed = {};
-    bool is_settled = false;  ///< The folder had been quiet for long enough when it was read.
-    std::vector<VolumeName> volumes;
-  };
-
   Result<std::string> read_text(const std::string& name, std::size_t max_bytes) const;
   Result<void> read_sidecar(StoredDisk& disk) const;
-  Result<Listing> read_listing() const;
   Result<UniqueFd> open_extent(const StoredDisk& disk, int flags) const;
   Result<UniqueFd> open_source(const CopySource& source) const;
   Result<UniqueFd> write_new_file(const std::string& name, std::string_view content) const;
@@ -137,49 +107,8 @@ class FolderDiskStore final : public DiskStore {
   const std::string name_;
   const VolumeFolder folder_;
   const bool is_shared_;
-  base::Mutex mutex_;  ///< For the cached listing only; nothing is locked while it is held.
-  std::optional<Listing> listing_ GUARDED_BY(mutex_);
+  FolderListing listing_;
 };
-
-Result<FolderDiskStore::Listing> FolderDiskStore::read_listing() const {
-  Listing listing;
-  ASSIGN_OR_RETURN(const struct stat before, folder_.status());
-  listing.modified = before.st_mtim;
-  listing.changed = before.st_ctim;
-  listing.is_settled = !is_shared_ && is_settled(before);  // a server's clock cannot be compared with ours
-  ASSIGN_OR_RETURN(const std::vector<std::string> names, folder_.names());
-  for (const std::string& file : names) {
-    std::optional<std::string> volume = volume_of(file, kDescriptorEnding);
-    if (!volume) continue;
-    ASSIGN_OR_RETURN(const std::optional<struct stat> info, folder_.look(file));
-    if (!info || !S_ISREG(info->st_mode) || static_cast<std::size_t>(info->st_size) > kMaxDescriptorBytes)
-      continue;
-    ASSIGN_OR_RETURN(VolumeName name, VolumeName::parse(*volume + "@" + name_));
-    listing.volumes.push_back(std::move(name));
-  }
-  std::ranges::sort(listing.volumes);
-  return listing;
-}
-
-Result<std::vector<VolumeName>> FolderDiskStore::list() {
-  ASSIGN_OR_RETURN(const struct stat now, folder_.status());
-  {
-    base::MutexLock lock(mutex_);
-    if (listing_ && nanoseconds(listing_->modified) == nanoseconds(now.st_mtim) &&
-        nanoseconds(listing_->changed) == nanoseconds(now.st_ctim)) {
-      return listing_->volumes;
-    }
-  }
-  ASSIGN_OR_RETURN(Listing listing, read_listing());
-  std::vector<VolumeName> volumes = listing.volumes;
-  base::MutexLock lock(mutex_);
-  if (listing.is_settled) {
-    listing_ = std::move(listing);
-  } else {
-    listing_.reset();
-  }
-  return volumes;
-}
 
 Result<std::string> FolderDiskStore::read_text(const std::string& name, std::size_t max_bytes) const {
   ASSIGN_OR_RETURN(const UniqueFd file, folder_.open_file(name, O_RDONLY));

@@ -47,23 +47,29 @@ Result<UniqueFd> open_beneath(const UniqueFd& folder, const std::string& name, i
   return fail_errno(errno, "open '{}'", path);
 }
 
-Result<std::vector<std::string>> names_in(const UniqueFd& folder, std::string_view path) {
+Result<void> for_each_in(const UniqueFd& folder, std::string_view path, const EntryVisitor& visit) {
   // A descriptor of its own: the position in a folder belongs to the open file description.
   ASSIGN_OR_RETURN(UniqueFd fd, open_beneath(folder, ".", O_RDONLY | O_DIRECTORY, 0, path));
   std::unique_ptr<DIR, int (*)(DIR*)> stream(::fdopendir(fd.get()), &::closedir);
   if (!stream) return fail_errno(errno, "list '{}'", path);
   fd.release();
-  std::vector<std::string> names;
   for (;;) {
     errno = 0;
     const dirent* entry = ::readdir(stream.get());
     if (entry == nullptr) {
       if (errno != 0) return fail_errno(errno, "list '{}'", path);
-      return names;
+      return {};
     }
     const std::string_view name = entry->d_name;
-    if (name != "." && name != "..") names.emplace_back(name);
+    if (name != "." && name != "..") visit(name, entry->d_ino, entry->d_type);
   }
+}
+
+Result<std::vector<std::string>> names_in(const UniqueFd& folder, std::string_view path) {
+  std::vector<std::string> names;
+  RETURN_IF_ERROR(for_each_in(
+      folder, path, [&](std::string_view name, ino_t, unsigned char) { names.emplace_back(name); }));
+  return names;
 }
 
 VolumeLock::~VolumeLock() {
@@ -124,8 +130,6 @@ Result<void> VolumeFolder::unlink(std::string_view name) const {
 }
 
 Result<void> VolumeFolder::sync() const { return base::sync_all(fd_, path_); }
-
-Result<std::vector<std::string>> VolumeFolder::names() const { return names_in(fd_, path_); }
 
 Result<struct stat> VolumeFolder::status() const {
   struct stat info;

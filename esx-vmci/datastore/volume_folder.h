@@ -7,6 +7,7 @@
 #include <sys/types.h>
 
 #include <cstdint>
+#include <functional>
 #include <optional>
 #include <string>
 #include <string_view>
@@ -44,7 +45,10 @@ class VolumeLock {
 /// errors. Errors: kUnsupported for a link.
 base::Result<base::UniqueFd> open_beneath(const base::UniqueFd& folder, const std::string& name, int flags,
                                           mode_t mode, std::string_view path);
-/// Everything in a folder but "." and "..".
+/// Every entry of a folder but "." and "..": its name, its inode as the folder has it, its d_type.
+using EntryVisitor = std::function<void(std::string_view name, ino_t inode, unsigned char type)>;
+base::Result<void> for_each_in(const base::UniqueFd& folder, std::string_view path,
+                               const EntryVisitor& visit);
 base::Result<std::vector<std::string>> names_in(const base::UniqueFd& folder, std::string_view path);
 
 class VolumeFolder {
@@ -71,7 +75,8 @@ class VolumeFolder {
   base::Result<void> sync() const;
 
   /// Everything in the folder but "." and "..".
-  base::Result<std::vector<std::string>> names() const;
+  base::Result<std::vector<std::string>> names() const { return names_in(fd_, path_); }
+  base::Result<void> for_each(const EntryVisitor& visit) const { return for_each_in(fd_, path_, visit); }
   /// Of the folder itself. Errors: kUnavailable where it was deleted under us: then nothing can be said about
   /// volumes.
   base::Result<struct stat> status() const;

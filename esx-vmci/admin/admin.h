@@ -83,8 +83,12 @@ std::string answer_admin_request(Admin& admin, std::string_view payload, std::st
 /// How long a command may take before the caller is told to look later; the service goes on with it.
 inline constexpr std::chrono::minutes kAdminRequestTime{10};
 
-/// The same over a service's admin socket (a unix socket of root's), one request a connection. Errors:
-/// kUnavailable where no service answers there, kTimeout.
+/// Whether somebody listens on a service's admin socket. Errors: kDenied and so on: that is not known.
+base::Result<bool> is_service_there(const std::string& socket_path);
+
+/// The same over a service's admin socket (a unix socket of root's), one request a connection. Errors besides
+/// the command's own: kUnavailable (no service answers there), kDenied, kLimit (too busy), kIo (closed without
+/// an answer), kTimeout.
 std::unique_ptr<Admin> make_remote_admin(std::string socket_path,
                                          base::Clock::duration request_time = kAdminRequestTime);
 

@@ -102,6 +102,8 @@ constexpr std::array kHandlers{
     HandlerRow{"config rm", admin::config_rm},
     HandlerRow{"config mv", admin::config_mv},
     HandlerRow{"config status", admin::config_status},
+    HandlerRow{"datastore ls", admin::datastore_ls},
+    HandlerRow{"vm ls", admin::directory_ls},
     HandlerRow{"status", admin::status},
 };
 

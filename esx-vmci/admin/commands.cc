@@ -113,6 +113,8 @@ constexpr std::array kRules{
     CommandRule{"config rm", true, "Remove the configuration database", kConfigRm},
     CommandRule{"config mv", true, "Move the configuration database", kConfigMv},
     CommandRule{"config status", false, "Show which configuration database is used", {}},
+    CommandRule{"datastore ls", false, "List the datastores that the service has", {}},
+    CommandRule{"vm ls", false, "List the VMs that the hypervisor knows", {}},
     CommandRule{"status", false, "Show the service and its configuration", kStatus},
 };
 
@@ -126,6 +128,8 @@ constexpr std::array kGroupHelp{
     GroupHelp{"vmgroup", "Groups of VMs, and what they may do"},
     GroupHelp{"vmgroup vm", "The VMs of a vmgroup"},
     GroupHelp{"vmgroup access", "What a vmgroup may do on which datastore"},
+    GroupHelp{"datastore", "Datastores"},
+    GroupHelp{"vm", "Virtual machines"},
     GroupHelp{"config", "The configuration database"},
 };
 

@@ -41,6 +41,9 @@ base::Result<AdminOutput> access_add(const AdminOptions& options, const Flags& f
 base::Result<AdminOutput> access_set(const AdminOptions& options, const Flags& flags);
 base::Result<AdminOutput> access_rm(const AdminOptions& options, const Flags& flags);
 base::Result<AdminOutput> access_ls(const AdminOptions& options, const Flags& flags);
+// inventory.cc
+base::Result<AdminOutput> datastore_ls(const AdminOptions& options, const Flags& flags);
+base::Result<AdminOutput> directory_ls(const AdminOptions& options, const Flags& flags);
 // config.cc
 base::Result<AdminOutput> config_init(const AdminOptions& options, const Flags& flags);
 base::Result<AdminOutput> config_rm(const AdminOptions& options, const Flags& flags);

@@ -22,6 +22,26 @@ using base::fail;
 using base::fail_errno;
 using base::Result;
 
+Result<base::UniqueFd> connect(const std::string& path) {
+  sockaddr_un address{};
+  address.sun_family = AF_UNIX;
+  if (path.size() >= sizeof(address.sun_path)) {
+    return fail(ErrorCode::kInvalid, "connect to '{}': a socket's path has at most {} characters", path,
+                sizeof(address.sun_path) - 1);
+  }
+  path.copy(address.sun_path, path.size());
+  base::UniqueFd socket(::socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0));
+  if (!socket.is_open()) return fail_errno(errno, "connect to '{}'", path);
+  // A unix socket connects at once or says why not; EAGAIN is a full backlog.
+  if (::connect(socket.get(), reinterpret_cast<const sockaddr*>(&address), sizeof(address)) == 0)
+    return socket;
+  const int why = errno;
+  if (why == ENOENT || why == ECONNREFUSED)
+    return fail(ErrorCode::kUnavailable, "connect to '{}': no service answers there", path);
+  if (why == EAGAIN) return fail(ErrorCode::kLimit, "connect to '{}': the service is too busy", path);
+  return fail_errno(why, "connect to '{}'", path);
+}
+
 class RemoteAdmin final : public Admin {
  public:
   RemoteAdmin(std::string path, base::Clock::duration time) : path_(std::move(path)), time_(time) {}
@@ -30,7 +50,7 @@ class RemoteAdmin final : public Admin {
     const base::Deadline deadline = base::deadline_in(time_);
     ASSIGN_OR_RETURN(const std::string frame,
                      encode_frame(boost::json::serialize(to_json(command)), kMaxRequestBytes));
-    ASSIGN_OR_RETURN(const base::UniqueFd socket, connect());
+    ASSIGN_OR_RETURN(const base::UniqueFd socket, connect(path_));
     RETURN_IF_ERROR(send(socket, frame, deadline));
     ASSIGN_OR_RETURN(const std::string payload, receive(socket, deadline));
     ASSIGN_OR_RETURN(const boost::json::value reply, base::parse_json(payload));
@@ -38,25 +58,6 @@ class RemoteAdmin final : public Admin {
   }
 
  private:
-  Result<base::UniqueFd> connect() const {
-    sockaddr_un address{};
-    address.sun_family = AF_UNIX;
-    if (path_.size() >= sizeof(address.sun_path))
-      return fail(ErrorCode::kInvalid, "connect to '{}': a socket's path has at most {} characters", path_,
-                  sizeof(address.sun_path) - 1);
-    path_.copy(address.sun_path, path_.size());
-    base::UniqueFd socket(::socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0));
-    if (!socket.is_open()) return fail_errno(errno, "connect to '{}'", path_);
-    // A unix socket connects at once or says why not; EAGAIN is a full backlog.
-    if (::connect(socket.get(), reinterpret_cast<const sockaddr*>(&address), sizeof(address)) == 0)
-      return socket;
-    const int why = errno;
-    if (why == ENOENT || why == ECONNREFUSED || why == EAGAIN)
-      return fail(ErrorCode::kUnavailable, "connect to '{}': {}", path_,
-                  why == EAGAIN ? "the service is too busy" : "no service answers there");
-    return fail_errno(why, "connect to '{}'", path_);
-  }
-
   Result<void> wait(const base::UniqueFd& socket, short events, base::Deadline deadline) const {
     pollfd entry{socket.get(), events, 0};
     while (true) {
@@ -94,10 +95,9 @@ class RemoteAdmin final : public Admin {
       if (count > 0) {
         decoder.feed({buffer.data(), static_cast<std::size_t>(count)});
       } else if (count == 0) {
-        return std::unexpected(
-            base::Error(ErrorCode::kUnavailable,
-                        fmt::format("the service at '{}' closed the connection without an answer", path_),
-                        "its log says why; only root may ask"));
+        return std::unexpected(base::Error(
+            ErrorCode::kIo, fmt::format("the service at '{}' closed the connection without an answer", path_),
+            "its log says why; only root may ask"));
       } else if (errno == EAGAIN) {
         RETURN_IF_ERROR(wait(socket, POLLIN, deadline));
       } else if (errno != EINTR) {
@@ -111,6 +111,14 @@ class RemoteAdmin final : public Admin {
 };
 
 }  // namespace
+
+Result<bool> is_service_there(const std::string& socket_path) {
+  auto socket = connect(socket_path);
+  if (socket) return true;
+  if (socket.error().code() == ErrorCode::kUnavailable) return false;
+  if (socket.error().code() == ErrorCode::kLimit) return true;
+  return std::unexpected(std::move(socket).error());
+}
 
 std::unique_ptr<Admin> make_remote_admin(std::string socket_path, base::Clock::duration request_time) {
   return std::make_unique<RemoteAdmin>(std::move(socket_path), request_time);

@@ -35,7 +35,11 @@ std::string asked_by() {
 /// The service's settings: of the file that was named, or as the service itself finds them.
 Result<esx::ServiceConfig> settings_of(const AdminArguments& arguments) {
   esx::ServiceConfigSources sources;
-  if (!arguments.config_file.empty()) sources.file = arguments.config_file;
+  const char* named = ::getenv("VDVS_ADMIN_CONFIG");
+  if (!arguments.config_file.empty())
+    sources.file = arguments.config_file;
+  else if (named != nullptr)
+    sources.file = named;
   return esx::load_service_config(sources);
 }
 
@@ -63,8 +67,10 @@ Result<esx::AdminOutput> run(const AdminArguments& arguments, esx::AdminCommand 
   }
   // A socket that was named is meant: then the command is not carried out elsewhere.
   if (!arguments.socket.empty()) return esx::make_remote_admin(socket)->run(command);
-  ASSIGN_OR_RETURN(const bool is_there, esx::is_service_there(socket));
-  if (is_there) return esx::make_remote_admin(socket)->run(command);
+  if (!socket.empty()) {
+    ASSIGN_OR_RETURN(const bool is_there, esx::is_service_there(socket));
+    if (is_there) return esx::make_remote_admin(socket)->run(command);
+  }
   return run_here(*config, command);
 }
 

@@ -52,10 +52,10 @@ class GuestServer {
   virtual GuestServerCounters counters() const = 0;  ///< Thread: any.
 };
 
-/// `loop`, `pipeline` and `vms` outlive the server.
+/// `loop`, `handler` and `vms` outlive the server.
 std::unique_ptr<GuestServer> make_guest_server(boost::asio::io_context& loop,
                                                std::vector<std::unique_ptr<Listener>> listeners,
-                                               const RequestPipeline& pipeline, VmDirectory& vms,
+                                               const RequestHandler& handler, VmDirectory& vms,
                                                GuestServerOptions options);
 
 }  // namespace vdvs::esx

@@ -81,9 +81,9 @@ struct Session {
 class AsioGuestServer final : public GuestServer {
  public:
   AsioGuestServer(boost::asio::io_context& loop, std::vector<std::unique_ptr<Listener>> listeners,
-                  const RequestPipeline& pipeline, VmDirectory& vms, GuestServerOptions options)
+                  const RequestHandler& handler, VmDirectory& vms, GuestServerOptions options)
       : loop_(loop),
-        pipeline_(pipeline),
+        handler_(handler),
         vms_(vms),
         options_(options),
         listeners_(std::move(listeners)),
@@ -185,7 +185,7 @@ class AsioGuestServer final : public GuestServer {
   }
 
   boost::asio::io_context& loop_;
-  const RequestPipeline& pipeline_;
+  const RequestHandler& handler_;
   VmDirectory& vms_;
   const GuestServerOptions options_;
   const std::vector<std::unique_ptr<Listener>> listeners_;
@@ -296,7 +296,7 @@ Outcome AsioGuestServer::work(const Peer& peer, const Request& request, std::opt
     }
     identity = Identity{std::move(*vm), base::Clock::now()};
   }
-  std::string payload = encode(request.id, pipeline_.answer(identity->vm, request));
+  std::string payload = encode(request.id, handler_.answer(identity->vm, request));
   return {.payload = std::move(payload), .identity = std::move(identity), .refusal = {}};
 }
 
@@ -350,9 +350,9 @@ void AsioGuestServer::close_or_read(SessionId id, Session& session) {
 
 std::unique_ptr<GuestServer> make_guest_server(boost::asio::io_context& loop,
                                                std::vector<std::unique_ptr<Listener>> listeners,
-                                               const RequestPipeline& pipeline, VmDirectory& vms,
+                                               const RequestHandler& handler, VmDirectory& vms,
                                                GuestServerOptions options) {
-  return std::make_unique<AsioGuestServer>(loop, std::move(listeners), pipeline, vms, options);
+  return std::make_unique<AsioGuestServer>(loop, std::move(listeners), handler, vms, options);
 }
 
 }  // namespace vdvs::esx

@@ -57,7 +57,7 @@ Result<void> RequestWork::refuse_existing(const Target& target) {
 }
 
 Result<QuotaReservation> RequestWork::reserve(const Target& target, std::uint64_t size_bytes) {
-  return parts_.tenancy.reserve(group_, target.datastore.url, vm_datastore_.url, target.name.volume(),
+  return parts_.tenancy.reserve(group_, target.rights_url, vm_datastore_.url, target.name.volume(),
                                 (size_bytes + kMegabyte - 1) / kMegabyte);
 }
 
@@ -110,11 +110,13 @@ Result<RequestWork::Target> RequestWork::find_clone_source(const Target& target,
                                              default_ ? default_->url : group_.default_datastore_url));
   }
   if (!datastore) return std::unexpected(datastore.error());
-  if (auto allowed = authorize(*datastore, Access::kMount); !allowed) {
+  std::string rights_url = name->is_qualified() ? datastore->url : target.rights_url;
+  Target source{std::move(*name), std::move(*datastore), std::move(rights_url)};
+  if (auto allowed = authorize(source, Access::kMount); !allowed) {
     return fail(allowed.error().code(), "Failed to authorize VM: {}, datastore: {}",
-                allowed.error().message(), datastore->name);
+                allowed.error().message(), source.datastore.name);
   }
-  return Target{std::move(*name), std::move(*datastore)};
+  return source;
 }
 
 Result<json::value> RequestWork::clone(const Target& target) {

@@ -24,13 +24,19 @@ struct ServiceParts {
   PolicyStore* policies = nullptr;  ///< nullptr: no datastore here knows policies.
 };
 
-class RequestPipeline {
+/// Whatever answers requests.
+class RequestHandler {
  public:
-  explicit RequestPipeline(ServiceParts parts) : parts_(parts) {}
-  virtual ~RequestPipeline() = default;
+  virtual ~RequestHandler() = default;
   /// The body of the reply: null, an object, an array, {"Error": ...}; never throws, always answers. Thread:
   /// any; blocks.
-  virtual boost::json::value answer(const Vm& vm, const Request& request) const;
+  virtual boost::json::value answer(const Vm& vm, const Request& request) const = 0;
+};
+
+class RequestPipeline final : public RequestHandler {
+ public:
+  explicit RequestPipeline(ServiceParts parts) : parts_(parts) {}
+  boost::json::value answer(const Vm& vm, const Request& request) const override;
 
  private:
   const ServiceParts parts_;

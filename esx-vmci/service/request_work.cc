@@ -14,9 +14,6 @@ using base::ErrorCode;
 using base::fail;
 using base::Result;
 
-/// What our own clients may use beyond the predecessor's protocol.
-constexpr std::string_view kCapabilityQuick = "quick";
-
 bool equals_ignoring_case(std::string_view a, std::string_view b) {
   return std::ranges::equal(
       a, b, [](unsigned char x, unsigned char y) { return std::tolower(x) == std::tolower(y); });
@@ -57,7 +54,8 @@ Result<json::value> RequestWork::run() {
   if (command == Command::kAttached) return attached();
   ASSIGN_OR_RETURN(VolumeName name, VolumeName::parse(request_.name));
   ASSIGN_OR_RETURN(Datastore datastore, find_datastore(name, default_));
-  return dispatch(command, {std::move(name), std::move(datastore)});
+  std::string rights_url = name.is_qualified() ? datastore.url : group_.default_datastore_url;
+  return dispatch(command, {std::move(name), std::move(datastore), std::move(rights_url)});
 }
 
 Result<json::value> RequestWork::run_without_group(std::optional<Command> command, const base::Error& error) {
@@ -103,8 +101,8 @@ Result<Datastore> RequestWork::find_datastore(const VolumeName& name,
   return parts_.datastores.find(name.datastore());
 }
 
-Result<void> RequestWork::authorize(const Datastore& datastore, Access access) {
-  RETURN_IF_ERROR(parts_.tenancy.authorize(group_, datastore.url, vm_datastore_.url, access));
+Result<void> RequestWork::authorize(const Target& target, Access access) {
+  RETURN_IF_ERROR(parts_.tenancy.authorize(group_, target.rights_url, vm_datastore_.url, access));
   return {};
 }
 
@@ -145,31 +143,31 @@ Result<json::value> RequestWork::attached() {
 
 Result<json::value> RequestWork::dispatch(std::optional<Command> command, const Target& target) {
   if (!command) {
-    RETURN_IF_ERROR(authorize(target.datastore, Access::kGet));
+    RETURN_IF_ERROR(authorize(target, Access::kGet));
     return fail(ErrorCode::kInvalid, "Unknown command:{}", request_.command);
   }
   switch (*command) {
     case Command::kCreate:
-      RETURN_IF_ERROR(authorize(target.datastore, Access::kCreate));
+      RETURN_IF_ERROR(authorize(target, Access::kCreate));
       return request_.options.contains("clone-from") ? clone(target) : create(target);
     case Command::kRemove:
-      RETURN_IF_ERROR(authorize(target.datastore, Access::kRemove));
+      RETURN_IF_ERROR(authorize(target, Access::kRemove));
       return remove(target);
     case Command::kAttach:
-      RETURN_IF_ERROR(authorize(target.datastore, Access::kMount));
+      RETURN_IF_ERROR(authorize(target, Access::kMount));
       return attach(target);
     case Command::kDetach:
-      RETURN_IF_ERROR(authorize(target.datastore, Access::kMount));
+      RETURN_IF_ERROR(authorize(target, Access::kMount));
       return detach(target);
     case Command::kGet:
-      RETURN_IF_ERROR(authorize(target.datastore, Access::kGet));
+      RETURN_IF_ERROR(authorize(target, Access::kGet));
       return get(target);
     // The first mount of a volume formats it, so who may mount may also say how far that has come.
     case Command::kSetInit:
-      RETURN_IF_ERROR(authorize(target.datastore, Access::kMount));
+      RETURN_IF_ERROR(authorize(target, Access::kMount));
       return set_init(target);
     case Command::kReset:
-      RETURN_IF_ERROR(authorize(target.datastore, Access::kMount));
+      RETURN_IF_ERROR(authorize(target, Access::kMount));
       return reset(target);
     case Command::kList:
     case Command::kVersion:

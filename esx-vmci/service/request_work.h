@@ -26,6 +26,8 @@ class RequestWork {
   struct Target {
     VolumeName name;
     Datastore datastore;
+    /// Whose row of rights counts: the datastore's, but for a short name the one of the group's default.
+    std::string rights_url;
   };
 
   // The steps (request_work.cc).
@@ -36,7 +38,7 @@ class RequestWork {
   base::Result<boost::json::value> attached();
   base::Result<Datastore> find_datastore(const VolumeName& name,
                                          const std::optional<Datastore>& short_names) const;
-  base::Result<void> authorize(const Datastore& datastore, Access access);
+  base::Result<void> authorize(const Target& target, Access access);
   base::Result<boost::json::value> dispatch(std::optional<Command> command, const Target& target);
   base::Result<boost::json::value> detach_own(const VolumeName& name);
 

@@ -1,0 +1,13 @@
+// The contract over the transports that every machine has.
+#include "tests/esx-vmci/transport/transports.h"
+
+namespace vdvs::esx::test {
+namespace {
+
+INSTANTIATE_TEST_SUITE_P(Unix, TransportContract,
+                         ::testing::Values([] { return std::make_unique<UnixTransport>(); }));
+INSTANTIATE_TEST_SUITE_P(Tcp, TransportContract,
+                         ::testing::Values([] { return std::make_unique<TcpTransport>(); }));
+
+}  // namespace
+}  // namespace vdvs::esx::test

@@ -74,6 +74,7 @@ struct Session {
   std::size_t writing = 0;  ///< Replies on their way.
   std::size_t counted = 0;  ///< Those replies that a stop waits for.
   bool is_reading = false;
+  base::Deadline read_until;  ///< While it is reading.
   bool is_last = false;
   bool has_asked = false;
 };
@@ -156,7 +157,8 @@ class AsioGuestServer final : public GuestServer {
     if (session.is_reading || session.is_last || is_full) return;
     session.is_reading = true;
     const auto patience = session.has_asked ? options_.idle_time : options_.first_frame_time;
-    session.channel->read(base::deadline_in(patience),
+    session.read_until = base::deadline_in(patience);
+    session.channel->read(session.read_until,
                           on_session(id, [this, id](Session& live, Result<std::string> frame) {
                             live.is_reading = false;
                             if (frame) {
@@ -209,7 +211,8 @@ void AsioGuestServer::take_read_error(SessionId id, Session& session, const base
   const bool is_busy = session.working + session.writing > 0;
   switch (error.code()) {
     case ErrorCode::kTimeout:
-      if (is_busy) return read(id, session);  // it waits for us
+      // An earlier one is of a reply that it does not take.
+      if (is_busy && base::has_passed(session.read_until)) return read(id, session);  // it waits for us
       ++timed_out_;
       return close(id);
     case ErrorCode::kInvalid:

@@ -24,19 +24,6 @@ std::string descriptor_path(const Datastore& datastore, const std::string& group
   return fmt::format("{}/dockvols/{}/{}.vmdk", datastore.path, group_uuid, volume);
 }
 
-std::string option_or_empty(const OptionMap& options, const std::string& name) {
-  const auto found = options.find(name);
-  return found == options.end() ? std::string() : found->second;
-}
-
-Result<InitState> parse_init_state(std::string_view text) {
-  for (InitState state :
-       {InitState::kNew, InitState::kFormatting, InitState::kFormatted, InitState::kReady}) {
-    if (init_state_name(state) == text) return state;
-  }
-  return fail(ErrorCode::kInvalid, "'{}' is not a state of a disk", text);
-}
-
 }  // namespace
 
 Result<Place> RequestWork::place_of(const Target& target) const {
@@ -174,9 +161,9 @@ Result<json::value> RequestWork::get(const Target& target) {
 }
 
 Result<json::value> RequestWork::set_init(const Target& target) {
-  ASSIGN_OR_RETURN(const InitState state, parse_init_state(option_or_empty(request_.options, "state")));
+  ASSIGN_OR_RETURN(const InitWish wish, decode_init(request_.options));
   ASSIGN_OR_RETURN(const Place place, place_of(target));
-  RETURN_IF_ERROR(parts_.operations.set_init(place, state, option_or_empty(request_.options, "fs_uuid")));
+  RETURN_IF_ERROR(parts_.operations.set_init(place, wish.state, wish.fs_uuid));
   return json::value(nullptr);
 }
 

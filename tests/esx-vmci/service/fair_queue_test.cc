@@ -47,8 +47,10 @@ TEST(FairQueue, KeysTakeTurns) {
   Record record;
   FairQueue queue("test", {.threads = 1, .max_running_per_key = 1});
   ASSERT_OK(queue.post("busy", 1, [&] { gate.wait(); }));
-  for (const char* name : {"busy 1", "busy 2", "busy 3"}) ASSERT_OK(queue.post("busy", 1, [&, name] { record.add(name); }));
-  for (const char* name : {"other 1", "other 2"}) ASSERT_OK(queue.post("other", 1, [&, name] { record.add(name); }));
+  for (const char* name : {"busy 1", "busy 2", "busy 3"})
+    ASSERT_OK(queue.post("busy", 1, [&, name] { record.add(name); }));
+  for (const char* name : {"other 1", "other 2"})
+    ASSERT_OK(queue.post("other", 1, [&, name] { record.add(name); }));
   gate.count_down();
   queue.drain();
   EXPECT_THAT(record.lines(), ElementsAre("other 1", "busy 1", "other 2", "busy 2", "busy 3"));
@@ -86,8 +88,9 @@ TEST(FairQueue, NeverRunsMoreOfOneKeyThanItsShare) {
 TEST(FairQueue, RefusesWorkBeyondAKeysBoundsAndOnlyThatKeys) {
   std::latch gate(1);
   std::latch begun(1);
-  FairQueue queue("test",
-                  {.threads = 1, .max_running_per_key = 1, .max_waiting_per_key = 2, .max_waiting_bytes_per_key = 100});
+  FairQueue queue(
+      "test",
+      {.threads = 1, .max_running_per_key = 1, .max_waiting_per_key = 2, .max_waiting_bytes_per_key = 100});
   ASSERT_OK(queue.post("a", 1, [&] {
     begun.count_down();
     gate.wait();

@@ -1,5 +1,5 @@
-// The server of guests over real unix sockets, with real threads. What answers is the test's: it waits at gates, so
-// that "while one is slow" is a state and not a matter of time.
+// The server of guests over real unix sockets, with real threads. What answers is the test's: it waits at
+// gates, so that "while one is slow" is a state and not a matter of time.
 #include "esx-vmci/service/guest_server.h"
 
 #include <gmock/gmock.h>
@@ -239,8 +239,9 @@ TEST_F(GuestServerTest, APeerThatIsNoVmIsClosedWithoutAReplyAndCounted) {
 TEST_F(GuestServerTest, AHypervisorThatDoesNotAnswerIsSaidSo) {
   vms_.refusal = base::Error(base::ErrorCode::kUnavailable, "connect: refused");
   serve();
-  EXPECT_EQ(guest().ask(request_of("list")).at("Error"),
-            json::value("Service is presently unavailable, ensure the ESXi Host Agent is running on this host"));
+  EXPECT_EQ(
+      guest().ask(request_of("list")).at("Error"),
+      json::value("Service is presently unavailable, ensure the ESXi Host Agent is running on this host"));
 }
 
 TEST_F(GuestServerTest, RequestsBeyondAGuestsBoundAreRefusedToThatGuestAlone) {
@@ -252,7 +253,8 @@ TEST_F(GuestServerTest, RequestsBeyondAGuestsBoundAreRefusedToThatGuestAlone) {
   serve({.threads = 2, .max_running_per_vm = 1, .max_waiting_per_vm = 3});
   RawGuest greedy = guest("one");
   constexpr std::uint64_t kRequests = 20;
-  for (std::uint64_t i = 1; i <= kRequests; ++i) ASSERT_TRUE(greedy.send(numbered(i, request_of("get", "v"))));
+  for (std::uint64_t i = 1; i <= kRequests; ++i)
+    ASSERT_TRUE(greedy.send(numbered(i, request_of("get", "v"))));
   std::size_t refused = 0;
   for (; refused < kRequests - 4; ++refused) {
     const json::value reply = greedy.receive_json();
@@ -277,19 +279,38 @@ TEST_F(GuestServerTest, AConnectionAtItsBoundIsReadAgainWhenAnswersAreOut) {
   EXPECT_TRUE(testing::soon([&] { return server_->counters().requests == 4; }));
   gate.count_down();
   std::set<std::int64_t> answered;
-  for (std::uint64_t i = 1; i <= kRequests; ++i) answered.insert(busy.receive_json().at("id").to_number<std::int64_t>());
+  for (std::uint64_t i = 1; i <= kRequests; ++i)
+    answered.insert(busy.receive_json().at("id").to_number<std::int64_t>());
   EXPECT_EQ(answered.size(), kRequests);
 }
 
 TEST_F(GuestServerTest, AGuestThatDoesNotTakeItsRepliesIsDropped) {
   handler_.script = [](const Vm& vm, const Request& request) {
-    return request.name == "large" ? json::value(std::string(4 << 20, 'x')) : json::value(vm.name + " " + request.name);
+    return request.name == "large" ? json::value(std::string(4 << 20, 'x'))
+                                   : json::value(vm.name + " " + request.name);
   };
   serve({.write_time = std::chrono::milliseconds(20)});
   RawGuest deaf = guest("one");
   for (std::uint64_t i = 1; i <= 3; ++i) ASSERT_TRUE(deaf.send(numbered(i, request_of("get", "large"))));
+  EXPECT_TRUE(testing::soon([&] { return server_->counters().requests == 3; }));
   EXPECT_TRUE(testing::soon([&] { return server_->counters().connections == 0; }));
   EXPECT_EQ(server_->counters().timed_out, 1u);
+  expect_served("two");
+}
+
+TEST_F(GuestServerTest, AGuestThatGoesAwayUnderALargeReplyLeavesNothingBehind) {
+  handler_.script = [](const Vm& vm, const Request& request) {
+    return request.name == "large" ? json::value(std::string(4 << 20, 'x'))
+                                   : json::value(vm.name + " " + request.name);
+  };
+  serve();
+  {
+    RawGuest gone = guest("one");
+    ASSERT_TRUE(gone.send(numbered(1, request_of("get", "large"))));
+    ASSERT_TRUE(gone.send(numbered(2, request_of("get", "v"))));
+    EXPECT_TRUE(gone.receive_some());
+  }
+  EXPECT_TRUE(testing::soon([&] { return server_->counters().connections == 0; }));
   expect_served("two");
 }
 
@@ -328,6 +349,7 @@ TEST_F(GuestServerTest, AGuestThatGoesAwayInTheMiddleLeavesNothingBehind) {
     RawGuest gone = guest("one");
     for (std::uint64_t i = 1; i <= 10; ++i) ASSERT_TRUE(gone.send(numbered(i, request_of("get", "v"))));
   }
+  EXPECT_TRUE(testing::soon([&] { return server_->counters().requests == 10; }));
   expect_served("two");
   gate.count_down();
   EXPECT_TRUE(testing::soon([&] { return server_->counters().connections == 0; }));

@@ -1,5 +1,5 @@
-// A guest of the tests: one blocking connection to a unix socket, over which it sends what it likes, byte by byte if
-// need be. It knows frames and nothing else.
+// A guest of the tests: one blocking connection to a unix socket, over which it sends what it likes, byte by
+// byte if need be. It knows frames and nothing else.
 #pragma once
 
 #include <gtest/gtest.h>
@@ -78,6 +78,11 @@ class RawGuest {
   boost::json::value ask(const Request& request) {
     EXPECT_TRUE(send(request));
     return receive_json();
+  }
+  /// Some bytes have come.
+  bool receive_some() const {
+    char byte = 0;
+    return ::recv(socket_.get(), &byte, 1, 0) == 1;
   }
   bool is_closed() { return !receive().has_value(); }
 

@@ -109,8 +109,9 @@ TEST_F(ServiceConfigTest, ThePredecessorsPortCountsWhereNothingElseSaysOne) {
 }
 
 TEST_F(ServiceConfigTest, ThePredecessorsLogSettingsCountBehindOurs) {
-  testing::write_text(sources_.log_config,
-                      R"({"version": 1, "handlers": {"rotate_file": {"class": "logging.handlers.RotatingFileHandler",
+  testing::write_text(
+      sources_.log_config,
+      R"({"version": 1, "handlers": {"rotate_file": {"class": "logging.handlers.RotatingFileHandler",
                           "filename": "/var/log/vmware/vmdk_ops.log", "level": "DEBUG", "maxBytes": 1048576,
                           "backupCount": 1}}})");
   const ServiceConfig config = good();

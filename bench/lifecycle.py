@@ -284,7 +284,8 @@ def idle_wake_ups(mountd, seconds=20):
 
 
 def data_path(rig, rounds):
-    """fio on a mounted volume, against the same file system on the same loop device mounted by hand."""
+    """fio on a mounted volume, against the same file system on the same loop device mounted by hand; the extent is in memory."""
+    rig.fresh_folders(datastore_in_memory=True)
     mountd = rig.mountd("--detach-linger", "600s")
     docker = mountd.connect()
     docker.create("fio", size="4gb")

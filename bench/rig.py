@@ -313,13 +313,15 @@ class Rig:
             self._udevd.terminate()
             self._udevd.wait()
 
-    def fresh_folders(self):
-        """Another, empty, world for the next mountd."""
+    def fresh_folders(self, datastore_in_memory=False):
+        """Another, empty, world for the next mountd. A datastore in memory (tmpfs) has no disk's noise in its figures."""
         world = pathlib.Path(tempfile.mkdtemp(prefix="world-", dir=self.root))
         self.datastore, self.state, self.run_dir, self.plugins, self.mount_root, self.bare = (
             world / name for name in ("datastore", "state", "run", "run/plugins", "mnt", "bare"))
         for folder in (self.datastore, self.state, self.run_dir, self.mount_root, self.bare):
             folder.mkdir()
+        if datastore_in_memory:
+            run("mount", "-t", "tmpfs", "-o", "mode=755,size=90%", "none", self.datastore)
         run("mount", "-t", "tmpfs", "-o", "mode=755", "none", self.run_dir)
         self.plugins.mkdir()
 

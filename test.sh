@@ -34,7 +34,7 @@ run_preset() {
   local preset=$1 report
   say "$preset: build"
   cmake --preset "$preset" >"build-$preset.log" 2>&1 || { cat "build-$preset.log"; return 1; }
-  rm -f "build-$preset.log"
+  rm -f "build-$preset.log" "build/$preset/tests.count" "build/$preset/tests.failures"
   cmake --build --preset "$preset" || return 1
   say "$preset: tests"
   report=$(pwd)/build/$preset/tests.xml
@@ -51,6 +51,7 @@ for preset in "${presets[@]}"; do
 done
 
 say "all done"
+for preset in "${presets[@]}"; do cat "build/$preset/tests.failures" 2>/dev/null || true; done
 printf '%s\n' "${summary[@]}"
 if [ ${#failed[@]} -gt 0 ] && [ "$failed_total" = 0 ]; then failed_total=1; fi
 echo "$passed_total passed, $failed_total failed, $limits_total skipped"

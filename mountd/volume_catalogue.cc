@@ -144,10 +144,12 @@ Result<void> VolumeCatalogue::compact() {
   return {};
 }
 
-Result<void> VolumeCatalogue::append(std::string_view lines) {
+Result<void> VolumeCatalogue::append(std::string_view lines, Durability durability) {
   const off_t end = ::lseek(log_.get(), 0, SEEK_END);
   auto written = base::write_all(log_, lines, path_);
-  if (written) written = base::sync_data(log_, path_);
+  if (written && durability == Durability::kNow) written = base::sync_data(log_, path_);
+  if (durability == Durability::kAtSync) is_synced_ = false;
+  if (written && durability == Durability::kNow) is_synced_ = true;
   if (!written && end >= 0 && ::ftruncate(log_.get(), end) != 0) {
     // A torn last line would swallow the next one: it is closed with a newline, and skipped at the next start.
     (void)base::write_all(log_, "\n", path_);
@@ -160,13 +162,25 @@ Result<void> VolumeCatalogue::put(const CatalogueRecord& record) {
   auto found = records_.find(record.name);
   if (found != records_.end() && found->second == record) return {};
   records_[record.name] = record;
-  return append(encode_entry({record}));
+  return append(encode_entry({record}), Durability::kAtSync);
+}
+
+Result<void> VolumeCatalogue::sync() {
+  base::UniqueFd log;
+  {
+    MutexLock lock(mutex_);
+    if (std::exchange(is_synced_, true)) return {};
+    log = base::UniqueFd(::fcntl(log_.get(), F_DUPFD_CLOEXEC, 0));
+  }
+  // Without the lock: whoever looks something up does not wait for the disk.
+  if (log.get() < 0) return base::fail_errno(errno, "sync '{}'", path_);
+  return base::sync_data(log, path_);
 }
 
 Result<void> VolumeCatalogue::erase(const std::string& name) {
   MutexLock lock(mutex_);
   if (records_.erase(name) == 0) return {};
-  return append(encode_entry({CatalogueRecord{.name = name}, true}));
+  return append(encode_entry({CatalogueRecord{.name = name}, true}), Durability::kNow);
 }
 
 Result<void> VolumeCatalogue::keep_only(const std::vector<std::string>& names) {
@@ -175,7 +189,7 @@ Result<void> VolumeCatalogue::keep_only(const std::vector<std::string>& names) {
   MutexLock lock(mutex_);
   const std::string lines = make_names_equal(records_, wanted);
   if (lines.empty()) return {};
-  return append(lines);
+  return append(lines, Durability::kNow);
 }
 
 std::optional<CatalogueRecord> VolumeCatalogue::find(const std::string& name) const {

@@ -45,8 +45,12 @@ class VolumeCatalogue {
   /// Errors: the file cannot be made or written. Damage is logged, not an error.
   static base::Result<std::unique_ptr<VolumeCatalogue>> open(const std::string& path);
 
-  // Durable before they return; nothing is written where nothing changes. Thread: any.
+  // Nothing is written where nothing changes. Thread: any.
+  /// Written when it returns, durable after the next `sync`: an answer to the engine need not wait for the disk, since the control plane knows
+  /// the volume too.
   base::Result<void> put(const CatalogueRecord& record);
+  base::Result<void> sync();
+  // Durable before they return.
   base::Result<void> erase(const std::string& name);
   /// Makes the set of names that of a complete listing: new ones are added by name, missing ones erased.
   base::Result<void> keep_only(const std::vector<std::string>& names);
@@ -62,11 +66,13 @@ class VolumeCatalogue {
   explicit VolumeCatalogue(std::string path) : path_(std::move(path)) {}
   base::Result<void> load() REQUIRES(mutex_);
   base::Result<void> compact() REQUIRES(mutex_);
-  base::Result<void> append(std::string_view lines) REQUIRES(mutex_);
+  enum class Durability { kNow, kAtSync };
+  base::Result<void> append(std::string_view lines, Durability durability) REQUIRES(mutex_);
 
   const std::string path_;
   mutable base::Mutex mutex_;
-  base::UniqueFd log_ GUARDED_BY(mutex_);
+  base::UniqueFd log_ GUARDED_BY(mutex_);  ///< The same file from `open` on.
+  bool is_synced_ GUARDED_BY(mutex_) = true;
   std::map<std::string, CatalogueRecord> records_ GUARDED_BY(mutex_);
 };
 

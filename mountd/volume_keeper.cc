@@ -60,6 +60,10 @@ void VolumeKeeper::remember(const esx::VolumeInfo& info, const std::string& driv
   }
 }
 
+void VolumeKeeper::sync() {
+  if (auto synced = catalogue_.sync(); !synced) log::warn("catalogue is not written", {{"cause", synced.error().text()}});
+}
+
 WalkRequest VolumeKeeper::request_for(Goal goal, const esx::VolumeName& name) {
   WalkRequest request{.goal = goal, .name = name, .deadline = base::deadline_in(kWorkTime)};
   request.known_as = qualify(name);

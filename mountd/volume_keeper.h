@@ -85,6 +85,9 @@ class VolumeKeeper {
   /// "db@datastore" for "db", as far as it can be known without waiting for long.
   std::string qualify(const esx::VolumeName& name);
 
+  /// What was remembered of volumes becomes durable: called when the answer has gone out.
+  void sync();
+
   World& world() { return world_; }
   MountHolders& holders() { return holders_; }
 

@@ -164,6 +164,7 @@ void Manager::change(PluginRequest request, Respond respond) {
                                    {"cause", reply.error().message()}});
     }
     if (!is_given) answer->give(std::move(reply));
+    keeper_.sync();
   };
   if (!source_name) return volumes_.post(strand_of(*name), std::move(work));
   // A source whose last container has just gone lingers attached, and an attached disk is not copied: it is detached first, in its strand.
@@ -249,6 +250,7 @@ void Manager::query(PluginRequest request, Respond respond) {
   queries_.post(std::to_string(next_query_++), [this, request = std::move(request), answer] {
     log::RequestScope scope(request.request_id);
     answer->give(run_query(request));
+    keeper_.sync();
   });
 }
 

@@ -1,4 +1,5 @@
 // The contract over the transports that every machine has.
+#include "tests/esx-vmci/transport/transport_contract.h"
 #include "tests/esx-vmci/transport/transports.h"
 
 namespace vdvs::esx::test {

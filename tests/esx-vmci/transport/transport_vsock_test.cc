@@ -3,6 +3,7 @@
 #include <sys/socket.h>
 
 #include "esx-vmci/transport/vsock.h"
+#include "tests/esx-vmci/transport/transport_contract.h"
 #include "tests/esx-vmci/transport/transports.h"
 
 namespace vdvs::esx::test {

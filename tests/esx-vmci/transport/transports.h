@@ -18,7 +18,7 @@
 
 #include "base/fd.h"
 #include "esx-vmci/transport/certificates.h"
-#include "tests/esx-vmci/transport/transport_contract.h"
+#include "tests/esx-vmci/transport/transport_fixture.h"
 
 namespace vdvs::esx::test {
 

@@ -140,10 +140,8 @@ Result<AdminOutput> config_rm(const AdminOptions& options, const Flags& flags) {
     update_boot_script(options, {}, output);
     return output;
   }
-  ASSIGN_OR_RETURN(const std::string where, remove_local_database(path, has_flag(flags, "no-backup")));
-  output.lines.push_back(has_flag(flags, "no-backup")
-                             ? fmt::format("Removed {}", path)
-                             : fmt::format("Moved {} to backup file {}", path, where));
+  ASSIGN_OR_RETURN(std::string said, remove_local_database(path, has_flag(flags, "no-backup")));
+  output.lines.push_back(std::move(said));
   return output;
 }
 

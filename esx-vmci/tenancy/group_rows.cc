@@ -133,8 +133,8 @@ Result<void> refuse_members_of_groups(SqliteFile& file, const VmGroup& group, co
 
 Result<void> write_members(SqliteFile& file, const VmGroup& group, const Members& vms) {
   for (const Tenancy::Member& vm : vms) {
-    RETURN_IF_ERROR(
-        file.run("INSERT INTO vms VALUES(?1, ?2, ?3)", {lower(vm.vm_uuid), group.uuid, vm.vm_name}));
+    RETURN_IF_ERROR(file.run("INSERT INTO vms (vm_id, tenant_id, vm_name) VALUES(?1, ?2, ?3)",
+                             {lower(vm.vm_uuid), group.uuid, vm.vm_name}));
   }
   return {};
 }
@@ -234,8 +234,9 @@ Result<VmGroup> insert_group(SqliteFile& file, VmGroup group, const Members& vms
   RETURN_IF_ERROR(refuse_duplicates(vms));
   group.uuid = is_default_group ? std::string(kDefaultGroupUuid) : new_uuid();
   RETURN_IF_ERROR(refuse_members_of_groups(file, group, vms, false));
-  RETURN_IF_ERROR(file.run("INSERT INTO tenants VALUES(?1, ?2, ?3, ?4)",
-                           {group.uuid, group.name, group.description, group.default_datastore_url}));
+  RETURN_IF_ERROR(
+      file.run("INSERT INTO tenants (id, name, description, default_datastore_url) VALUES(?1, ?2, ?3, ?4)",
+               {group.uuid, group.name, group.description, group.default_datastore_url}));
   RETURN_IF_ERROR(write_members(file, group, vms));
   RETURN_IF_ERROR(add_full_privilege(file, group.uuid, group.default_datastore_url));
   return group;

@@ -141,8 +141,10 @@ Result<bool> has_volume(SqliteFile& file, const PlaceOfVolume& place, const std:
 Result<void> keep_volume(SqliteFile& file, const PlaceOfVolume& place, const std::string& volume,
                          std::uint64_t size_mb) {
   ASSIGN_OR_RETURN(const std::int64_t size, stored_mb(size_mb));
-  RETURN_IF_ERROR(file.run("INSERT OR IGNORE INTO volumes VALUES(?1, ?2, ?3, ?4)",
-                           {place.group_uuid, place.real_url(), volume, size}));
+  RETURN_IF_ERROR(
+      file.run("INSERT OR IGNORE INTO volumes (tenant_id, datastore_url, volume_name, volume_size) "
+               "VALUES(?1, ?2, ?3, ?4)",
+               {place.group_uuid, place.real_url(), volume, size}));
   return {};
 }
 
@@ -171,8 +173,10 @@ Result<void> match_volumes(SqliteFile& file, const PlaceOfVolume& place,
     const bool is_right = found != recorded.end() && found->second == size;
     if (found != recorded.end()) recorded.erase(found);
     if (is_right) continue;
-    RETURN_IF_ERROR(file.run("INSERT OR REPLACE INTO volumes VALUES(?1, ?2, ?3, ?4)",
-                             {place.group_uuid, place.real_url(), volume.name, size}));
+    RETURN_IF_ERROR(
+        file.run("INSERT OR REPLACE INTO volumes (tenant_id, datastore_url, volume_name, volume_size) "
+                 "VALUES(?1, ?2, ?3, ?4)",
+                 {place.group_uuid, place.real_url(), volume.name, size}));
   }
   for (const auto& [name, size] : recorded) {
     if (!is_kept(name)) RETURN_IF_ERROR(delete_volume(file, place, name));
@@ -211,10 +215,12 @@ Result<void> insert_privilege(SqliteFile& file, const VmGroup& group, const Priv
   ASSIGN_OR_RETURN(const auto found, find_privilege(file, current.uuid, privilege.datastore_url));
   if (found)
     return refuse(TenancyError::kPrivilegeAlreadyExist, {current.name, shown(privilege.datastore_url)});
-  RETURN_IF_ERROR(file.run("INSERT INTO privileges VALUES(?1, ?2, ?3, ?4, ?5)",
-                           {current.uuid, privilege.datastore_url, std::int64_t{privilege.allow_create},
-                            static_cast<std::int64_t>(privilege.max_volume_mb),
-                            static_cast<std::int64_t>(privilege.usage_quota_mb)}));
+  RETURN_IF_ERROR(file.run(
+      "INSERT INTO privileges (tenant_id, datastore_url, allow_create, max_volume_size, usage_quota) "
+      "VALUES(?1, ?2, ?3, ?4, ?5)",
+      {current.uuid, privilege.datastore_url, std::int64_t{privilege.allow_create},
+       static_cast<std::int64_t>(privilege.max_volume_mb),
+       static_cast<std::int64_t>(privilege.usage_quota_mb)}));
   return {};
 }
 

@@ -70,7 +70,9 @@ Result<void> upgrade_from_1_1(SqliteFile& file) {
                "default_datastore_url IN ('', ?2)",
                {std::string(kVmDatastoreUrl), std::string(kLegacyDefaultUrl)}));
   RETURN_IF_ERROR(
-      file.run("INSERT OR IGNORE INTO privileges SELECT id, default_datastore_url, 1, 0, 0 FROM tenants"));
+      file.run("INSERT OR IGNORE INTO privileges (tenant_id, datastore_url, allow_create, max_volume_size, "
+               "usage_quota) "
+               "SELECT id, default_datastore_url, 1, 0, 0 FROM tenants"));
   ASSIGN_OR_RETURN(const auto defaults,
                    file.rows("SELECT id FROM tenants WHERE name=?1", {std::string(kDefaultGroupName)}));
   for (const SqlRow& group : defaults) {
@@ -88,8 +90,11 @@ Result<void> upgrade_from_1_1(SqliteFile& file) {
 
 Result<void> add_full_privilege(SqliteFile& file, const std::string& group_uuid,
                                 std::string_view datastore_url) {
-  RETURN_IF_ERROR(file.run("INSERT OR IGNORE INTO privileges VALUES(?1, ?2, 1, 0, 0)",
-                           {group_uuid, std::string(datastore_url)}));
+  RETURN_IF_ERROR(
+      file.run("INSERT OR IGNORE INTO privileges (tenant_id, datastore_url, allow_create, max_volume_size, "
+               "usage_quota) "
+               "VALUES(?1, ?2, 1, 0, 0)",
+               {group_uuid, std::string(datastore_url)}));
   return {};
 }
 

@@ -154,7 +154,10 @@ class StreamCore : public std::enable_shared_from_this<StreamCore<Stream, Kind>>
 
   void on_sent(const error_code& failure) {
     is_sending_ = false;
-    if (broken_) return queue_.clear();
+    if (broken_) {
+      if (is_answered_) queue_.clear();  // Else their handlers are still to be called.
+      return;
+    }
     if (failure)
       return break_with(
           error(Kind::code_of(failure), "write to", failure.message(), Kind::remedy_of(failure)));
@@ -215,6 +218,7 @@ class StreamCore : public std::enable_shared_from_this<StreamCore<Stream, Kind>>
   }
 
   void answer_all() {
+    is_answered_ = true;
     if (read_handler_) std::exchange(read_handler_, nullptr)(std::unexpected(*broken_));
     std::vector<Channel::OnSent> handlers;
     for (Outgoing& outgoing : queue_) handlers.push_back(std::exchange(outgoing.handler, nullptr));
@@ -239,6 +243,7 @@ class StreamCore : public std::enable_shared_from_this<StreamCore<Stream, Kind>>
   std::optional<base::Error> broken_;
   bool is_receiving_ = false;
   bool is_sending_ = false;
+  bool is_answered_ = false;  ///< Of a broken core: everybody who waited has been told.
   bool is_released_ = false;
 };
 

@@ -246,14 +246,18 @@ TEST_F(GuestServerTest, AHypervisorThatDoesNotAnswerIsSaidSo) {
 
 TEST_F(GuestServerTest, RequestsBeyondAGuestsBoundAreRefusedToThatGuestAlone) {
   std::latch gate(1);
+  std::latch has_begun(1);
   handler_.script = [&](const Vm& vm, const Request& request) {
+    if (vm.name == "one" && !has_begun.try_wait()) has_begun.count_down();
     if (vm.name == "one") gate.wait();
     return json::value(vm.name + " " + request.name);
   };
   serve({.threads = 2, .max_running_per_vm = 1, .max_waiting_per_vm = 3});
   RawGuest greedy = guest("one");
   constexpr std::uint64_t kRequests = 20;
-  for (std::uint64_t i = 1; i <= kRequests; ++i)
+  ASSERT_TRUE(greedy.send(numbered(1, request_of("get", "v"))));
+  has_begun.wait();  // From here on what comes has to wait.
+  for (std::uint64_t i = 2; i <= kRequests; ++i)
     ASSERT_TRUE(greedy.send(numbered(i, request_of("get", "v"))));
   std::size_t refused = 0;
   for (; refused < kRequests - 4; ++refused) {

@@ -1,5 +1,5 @@
-// A listener, the channels that it accepted, and their peers, for the tests of every transport. The "raw" peer is a
-// blocking one on a thread of its own that knows nothing of our channels.
+// A listener, the channels that it accepted, and their peers, for the tests of every transport. The "raw"
+// peer is a blocking one on a thread of its own that knows nothing of our channels.
 #pragma once
 
 #include <gmock/gmock.h>
@@ -55,13 +55,14 @@ class Transport {
 
 using MakeTransport = std::function<std::unique_ptr<Transport>()>;
 
+/// The suite's prefix says which transport it is; the parameter has no text of its own.
+inline std::string name_of_transport(const ::testing::TestParamInfo<MakeTransport>&) { return "Each"; }
+
 class TransportContract : public ::testing::TestWithParam<MakeTransport> {
  protected:
   TransportContract() : transport_(GetParam()()) {}
 
-  void SetUp() override {
-    listen({});
-  }
+  void SetUp() override { listen({}); }
 
   void listen(const TransportLimits& limits) {
     listener_.reset();
@@ -160,11 +161,11 @@ class TransportContract : public ::testing::TestWithParam<MakeTransport> {
   Endpoint endpoint_;
 };
 
-#define EXPECT_CODE(result, expected)                                                   \
-  do {                                                                                  \
-    const auto& vdvs_result = (result);                                                 \
-    ASSERT_FALSE(vdvs_result.has_value());                                              \
-    EXPECT_EQ(vdvs_result.error().code(), expected) << vdvs_result.error().text();      \
+#define EXPECT_CODE(result, expected)                                              \
+  do {                                                                             \
+    const auto& vdvs_result = (result);                                            \
+    ASSERT_FALSE(vdvs_result.has_value());                                         \
+    EXPECT_EQ(vdvs_result.error().code(), expected) << vdvs_result.error().text(); \
   } while (false)
 
 using base::ErrorCode;

@@ -6,9 +6,11 @@ namespace vdvs::esx::test {
 namespace {
 
 INSTANTIATE_TEST_SUITE_P(Unix, TransportContract,
-                         ::testing::Values([] { return std::make_unique<UnixTransport>(); }));
+                         ::testing::Values([] { return std::make_unique<UnixTransport>(); }),
+                         name_of_transport);
 INSTANTIATE_TEST_SUITE_P(Tcp, TransportContract,
-                         ::testing::Values([] { return std::make_unique<TcpTransport>(); }));
+                         ::testing::Values([] { return std::make_unique<TcpTransport>(); }),
+                         name_of_transport);
 
 }  // namespace
 }  // namespace vdvs::esx::test

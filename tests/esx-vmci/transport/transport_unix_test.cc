@@ -19,14 +19,16 @@ class UnixListener : public TransportContract {
  protected:
   void SetUp() override {
     TransportContract::SetUp();
-    std::filesystem::permissions(std::filesystem::path(endpoint_.path).parent_path(), std::filesystem::perms(0755));
+    std::filesystem::permissions(std::filesystem::path(endpoint_.path).parent_path(),
+                                 std::filesystem::perms(0755));
   }
 
   /// Connects as another user. True: the service greeted it.
   bool is_served_as(uid_t uid, gid_t gid, const std::vector<gid_t>& groups) {
     const pid_t child = ::fork();
     if (child == 0) {
-      const bool is_changed = ::setgroups(groups.size(), groups.data()) == 0 && ::setgid(gid) == 0 && ::setuid(uid) == 0;
+      const bool is_changed =
+          ::setgroups(groups.size(), groups.data()) == 0 && ::setgid(gid) == 0 && ::setuid(uid) == 0;
       if (!is_changed) ::_exit(3);
       const base::UniqueFd fd = connect_unix(endpoint_.path);
       if (!fd.is_open()) ::_exit(2);
@@ -36,7 +38,8 @@ class UnixListener : public TransportContract {
     int status = -1;
     std::size_t greeted = served_.size();
     EXPECT_TRUE(run_until([&] {
-      for (; greeted < served_.size(); ++greeted) served_[greeted]->write("hello", soon(), [](base::Result<void>) {});
+      for (; greeted < served_.size(); ++greeted)
+        served_[greeted]->write("hello", soon(), [](base::Result<void>) {});
       return ::waitpid(child, &status, WNOHANG) == child;
     }));
     EXPECT_TRUE(WIFEXITED(status));
@@ -127,7 +130,9 @@ TEST_P(UnixListener, OutlivesARunOutOfDescriptors) {
   EXPECT_EQ(served_.size(), 3);
 }
 
-INSTANTIATE_TEST_SUITE_P(Unix, UnixListener, ::testing::Values([] { return std::make_unique<UnixTransport>(); }));
+INSTANTIATE_TEST_SUITE_P(Unix, UnixListener,
+                         ::testing::Values([] { return std::make_unique<UnixTransport>(); }),
+                         name_of_transport);
 
 }  // namespace
 }  // namespace vdvs::esx::test

@@ -52,7 +52,8 @@ class VsockTransport : public Transport {
 };
 
 INSTANTIATE_TEST_SUITE_P(Vsock, TransportContract,
-                         ::testing::Values([] { return std::make_unique<VsockTransport>(); }));
+                         ::testing::Values([] { return std::make_unique<VsockTransport>(); }),
+                         name_of_transport);
 
 class VsockDoor : public TransportContract {};
 
@@ -73,7 +74,8 @@ TEST_P(VsockDoor, ACallerWithoutAPrivilegedPortIsClosedWithoutAReplyAndCounted) 
 }
 
 INSTANTIATE_TEST_SUITE_P(Vsock, VsockDoor,
-                         ::testing::Values([] { return std::make_unique<VsockTransport>(); }));
+                         ::testing::Values([] { return std::make_unique<VsockTransport>(); }),
+                         name_of_transport);
 
 }  // namespace
 }  // namespace vdvs::esx::test

@@ -30,11 +30,13 @@ TARGET_FOLDERS = {"vdvs_base": BASE, "vdvs_blockdev": "blockdev", "vdvs_fsformat
 WRAPPED_HEADERS = {
     r"blkid/": {"fs-format/prober_blkid.cc"},
     r"libudev\.h": {"blockdev/device_watcher_udev.cc"},
-    r"boost/beast/": {"mountd/plugin_session_beast.cc", "mountd/engine_docker.cc"},
-    r"CLI/": {"mountd/config.cc"},
+    r"boost/beast/": {"mountd/plugin_session_beast.cc", "mountd/engine_docker.cc", "esx-vmci/hypervisor/soap_https.cc"},
+    r"CLI/": {"mountd/config.cc", "esx-vmci/service/service_config.cc"},
     r"spdlog/": {"base/log.cc"},
     r"(sys/mount\.h|libmount)": {"fs-format/mounter_kernel.cc", "fs-format/mount_options.cc"},
-    r"openssl/": {"esx-vmci/datastore/sidecar.cc"},
+    r"openssl/": {"esx-vmci/datastore/sidecar.cc", "esx-vmci/transport/certificates_openssl.cc", "esx-vmci/transport/tls.cc"},
+    r"(SQLiteCpp/|sqlite3\.h)": {"esx-vmci/tenancy/sqlite_file.cc"},
+    r"pugixml\.hpp": {"esx-vmci/hypervisor/soap_xml.cc", "esx-vmci/hypervisor/soap_print.cc", "cli/xml_output.cc"},
 }
 
 FORBIDDEN_WORDS = {

@@ -34,7 +34,8 @@ WRAPPED_HEADERS = {
     r"CLI/": {"mountd/config.cc", "esx-vmci/service/service_config.cc"},
     r"spdlog/": {"base/log.cc"},
     r"(sys/mount\.h|libmount)": {"fs-format/mounter_kernel.cc", "fs-format/mount_options.cc"},
-    r"openssl/": {"esx-vmci/datastore/sidecar.cc", "esx-vmci/transport/certificates_openssl.cc", "esx-vmci/transport/tls.cc"},
+    r"openssl/": {"esx-vmci/datastore/sidecar.cc", "esx-vmci/transport/certificates_openssl.cc", "esx-vmci/transport/tls.cc",
+                 "esx-vmci/hypervisor/soap_https.cc"},
     r"(SQLiteCpp/|sqlite3\.h)": {"esx-vmci/tenancy/sqlite_file.cc"},
     r"pugixml\.hpp": {"esx-vmci/hypervisor/soap_xml.cc", "esx-vmci/hypervisor/soap_print.cc", "cli/xml_output.cc"},
 }

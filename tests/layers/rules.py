@@ -241,7 +241,7 @@ def every_mutex_is_listed(root):
     for path in code_files(root):
         if str(path) == "base/mutex.h":
             continue
-        declared = re.findall(r"^\s*(?:mutable |static |inline )*(?:base::)?Mutex (\w+)\b[^(]*;", read(root, path), re.MULTILINE)
+        declared = re.findall(r"^\s*(?:mutable |static |inline )*(?:base::)?Mutex (\w+)\b[^(;\n]*;", read(root, path), re.MULTILINE)
         in_code += [f"{path} {name}" for name in declared]
     in_docs = []
     for cells in table_rows(read_or_empty(root, "docs/threading.md")):

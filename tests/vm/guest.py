@@ -193,7 +193,7 @@ class Guest:
                  "--tls-certificate", "/etc/vdvs/guest.crt", "--tls-key", "/etc/vdvs/guest.key", "--state-dir", "/var/lib/vdvs",
                  "--run-dir", "/run/vdvs", "--mount-root", MOUNT_ROOT, "--docker-socket", "/run/no-engine.sock", "--host-name", self.name,
                  "--detach-linger", linger, "--log-level", "debug", *arguments]
-        self.shell(f"{environment} nohup {' '.join(map(shlex.quote, words))} >> /tmp/mountd.log 2>&1 & echo $! > /run/mountd.pid")
+        self.shell(f"{environment} setsid {' '.join(map(shlex.quote, words))} >> /tmp/mountd.log 2>&1 & echo $! > /run/mountd.pid")
         wait_for(f"{self.name}: mountd serves", lambda: self.try_shell(f"[ -S {PLUGIN_SOCKET} ]")[0] == 0)
 
     def mountd_log(self):
@@ -204,6 +204,19 @@ class Guest:
         body = shlex.quote(json.dumps(request))
         reply = self.shell(f"curl -sS --max-time 60 --unix-socket {PLUGIN_SOCKET} -d {body} http://plugin/{endpoint}")
         decoded = json.loads(reply) if reply else {}
+        if decoded.get("Err"):
+            raise PluginError(decoded["Err"])
+        return decoded
+
+    def begin(self, job, endpoint, **request):
+        """A call of the plugin protocol that goes on by itself; `ended` waits for its reply."""
+        body = shlex.quote(json.dumps(request))
+        self.shell(f"rm -f /tmp/{job}.status; (curl -sS --max-time 60 --unix-socket {PLUGIN_SOCKET} -d {body} http://plugin/{endpoint} "
+                   f"> /tmp/{job}.reply 2>&1; echo $? > /tmp/{job}.status) > /dev/null 2>&1 &")
+
+    def ended(self, job):
+        wait_for(f"{self.name}: {job} ends", lambda: self.try_shell(f"[ -s /tmp/{job}.status ]")[0] == 0)
+        decoded = json.loads(self.shell(f"cat /tmp/{job}.reply"))
         if decoded.get("Err"):
             raise PluginError(decoded["Err"])
         return decoded

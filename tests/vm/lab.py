@@ -1,8 +1,10 @@
 """A vmdkopsd with QEMU guests, and nothing of them left afterwards.
 
-    with Lab(vmdkopsd=..., mountd=...) as lab:
+    with Lab(vmdkopsd=..., mountd=..., vmdkops_admin=..., vsock_test=...) as lab:
+        lab.guest("web-1")
         lab.start_service()
-        web1, web2 = lab.boot("web-1", "web-2")
+        [web1] = lab.boot("web-1")
+        lab.start_mountd(web1)
         web1.create("db", size="64mb")
 
 A Lab is a folder with a datastore, certificates, one service and the guests' files. Everything that it starts is a child of the
@@ -11,6 +13,7 @@ test and is killed by its pid. Where a test fails, the ends of all logs are prin
 import json
 import os
 import pathlib
+import re
 import shutil
 import signal
 import socket
@@ -18,7 +21,6 @@ import struct
 import subprocess
 import sys
 import tempfile
-import time
 
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1] / "docker"))
 
@@ -67,10 +69,11 @@ class WireClient:
 
 
 class Lab:
-    def __init__(self, vmdkopsd, mountd, programs=()):
+    def __init__(self, vmdkopsd, mountd, vmdkops_admin, vsock_test=None):
         self.vmdkopsd = pathlib.Path(vmdkopsd)
         self.mountd = pathlib.Path(mountd)
-        self.programs = [pathlib.Path(program) for program in programs]
+        self.vmdkops_admin = pathlib.Path(vmdkops_admin)
+        self.vsock_test = pathlib.Path(vsock_test) if vsock_test else None
         self.root = None
         self.guests = {}
         self.service = None
@@ -86,7 +89,7 @@ class Lab:
                 (self.root / name).mkdir()
             self._port = free_port()
             self.kernel = kernel_folder()
-            self.initrd = make_image(self.root, self.kernel, [self.mountd, *self.programs])
+            self.initrd = make_image(self.root, self.kernel, [self.mountd, *filter(None, [self.vsock_test])])
             self._make_authority()
         except BaseException:
             self._close()
@@ -230,8 +233,26 @@ class Lab:
         for guest in guests:
             guest.start_mountd(certificates=self.certificates(guest.name), **options)
 
+    # --- what is
+
+    def admin(self, *words):
+        """The administrator's command, against the service."""
+        environment = os.environ | {"VDVS_ADMIN_SOCKET": str(self.root / "service/admin.sock")}
+        return run([self.vmdkops_admin, *words], env=environment).stdout
+
     def extent(self, volume):
         return next((self.root / "ds1").rglob(f"{volume}-flat.vmdk"))
+
+    def disk_uuid(self, volume):
+        """32 hex digits, from the descriptor."""
+        text = next((self.root / "ds1").rglob(f"{volume}.vmdk")).read_text()
+        return re.sub("[^0-9a-f]", "", re.search(r'ddb.uuid = "(.*)"', text).group(1).lower())
+
+    @staticmethod
+    def open_images(guest):
+        """The extents that its QEMU has open."""
+        nodes = guest.qmp.run("query-named-block-nodes", flat=True)
+        return sorted(node["file"] for node in nodes if node["drv"] == "file")
 
 
 def free_port():
@@ -240,7 +261,12 @@ def free_port():
         return probe.getsockname()[1]
 
 
-def seconds_until(predicate, what):
-    started = time.monotonic()
-    wait_for(what, predicate)
-    return time.monotonic() - started
+def fails_with(kind, action, *texts):
+    """`action` must fail, and say all of `texts`."""
+    try:
+        action()
+    except kind as error:
+        for text in texts:
+            assert text in str(error), f"'{text}' is not in: {error}"
+        return
+    raise AssertionError("that must not work")

@@ -1,0 +1,174 @@
+"""What disks do in VMs that run as they should."""
+import hashlib
+
+from guest import MOUNT_ROOT
+from lab import ServiceError, fails_with, wait_for
+from plugin_client import PluginError
+
+
+def write_content(guest, mount_point, kibibytes=512):
+    """Random bytes, in the file system and no longer only in the cache; their digest."""
+    return guest.shell(f"dd if=/dev/urandom of={mount_point}/content bs=1k count={kibibytes} 2>/dev/null && sync -f {mount_point} "
+                       f"&& sha256sum < {mount_point}/content").split()[0]
+
+
+def read_digest(guest, mount_point):
+    return guest.shell(f"sha256sum < {mount_point}/content").split()[0]
+
+
+def await_detached(lab, guest, volume):
+    """The linger is over and the hypervisor has the disk no more; the guest has seen it go."""
+    wait_for(f"{volume} is detached", lambda: lab.wire(guest.name).request("get", volume)["status"] == "detached")
+
+
+def two_guests(lab):
+    lab.guest("web-1")
+    lab.guest("web-2")
+    lab.start_service()
+    guests = lab.boot("web-1", "web-2")
+    lab.start_mountd(*guests)
+    return guests
+
+
+def follows_its_container(lab):
+    """A volume made, plugged, formatted, mounted and written in one VM is unplugged and read in the other; never in both."""
+    web1, web2 = two_guests(lab)
+    web1.shell("setsid udevadm monitor --udev --subsystem-match=block --property > /tmp/events 2>&1 & sleep 1")
+    web1.create("db", size="64mb", fstype="ext4")
+    assert web2.volumes() == web1.volumes(), "both see one datastore"
+    assert web1.disks() == [], "a volume that is not mounted is in no VM"
+
+    mount_point = web1.mount("db")
+    assert mount_point.startswith(MOUNT_ROOT)
+    [disk] = web1.disks()
+    device = web1.shell(f"readlink -f /sys/block/{disk}/device")
+    pci = device.split("/host")[0]
+    assert web1.shell(f"basename $(readlink {pci}/driver)") == "vmw_pvscsi", device
+    assert f"/dev/{disk} {mount_point} ext4 rw" in web1.shell("cat /proc/mounts")
+    events = web1.shell("cat /tmp/events")
+    assert "ACTION=add" in events and f"DEVNAME=/dev/{disk}" in events, events
+    uuid = lab.disk_uuid("db")
+    assert f"ID_SCSI_SERIAL={uuid}" in events or f"ID_SERIAL_SHORT={uuid}" in events, f"udev does not know {uuid}:\n{events}"
+    assert web1.status("db")["attached to VM"] == "web-1"
+
+    digest = write_content(web1, mount_point)
+    assert read_digest(web1, mount_point) == digest
+    fails_with(PluginError, lambda: web2.mount("db"), "web-1")
+    fails_with(PluginError, lambda: web2.remove("db"), "web-1")
+    assert read_digest(web1, mount_point) == digest
+
+    web1.unmount("db")
+    await_detached(lab, web1, "db")
+    wait_for("the guest has lost the disk", lambda: web1.disks() == [])
+    assert "ACTION=remove" in web1.shell("cat /tmp/events")
+
+    assert read_digest(web2, web2.mount("db")) == digest
+    fails_with(PluginError, lambda: web1.mount("db", "m2"), "web-2")
+    web2.unmount("db")
+    await_detached(lab, web2, "db")
+    read_only_copies(lab, web1, web2, digest)
+    web1.remove("db")
+    assert web2.volumes() == []
+    assert list((lab.root / "ds1").rglob("*.vmdk")) == []
+
+
+def read_only_copies(lab, web1, web2, digest):
+    """What is to be read only cannot be written even by the kernel of the guest."""
+    web2.create("copy", clone_from="db", access="read-only")
+    mount_point = web2.mount("copy")
+    assert read_digest(web2, mount_point) == digest
+    [disk] = web2.disks()
+    assert web2.shell(f"cat /sys/block/{disk}/ro") == "1"
+    assert web2.try_shell(f"touch {mount_point}/new")[0] != 0
+    web2.unmount("copy")
+    await_detached(lab, web2, "copy")
+    web1.remove("copy")
+
+
+def sixteen_disks(lab):
+    """More disks than one controller has units: a second controller is plugged in, and every volume is the right one."""
+    lab.guest("web-1")
+    lab.start_service()
+    [guest] = lab.boot("web-1")
+    lab.start_mountd(guest)
+    names = [f"v{number:02}" for number in range(16)]
+    digests = {}
+    for name in names:
+        guest.create(name, size="8mb", fstype="ext4")
+        digests[name] = write_content(guest, guest.mount(name), 64)
+    assert len(guest.disks()) == 16
+    assert len(guest.shell("ls -d /sys/bus/pci/drivers/vmw_pvscsi/0*").split()) == 2
+    assert len(set(digests.values())) == 16
+    for name in names:
+        guest.unmount(name)
+    for name in names:
+        await_detached(lab, guest, name)
+    wait_for("the guest has lost its disks", lambda: guest.disks() == [])
+    # In another order they get other units, and are still who they were.
+    for name in reversed(names):
+        assert read_digest(guest, guest.mount(name)) == digests[name], name
+    for name in names:
+        guest.unmount(name)
+        guest.remove(name)
+    assert guest.volumes() == []
+
+
+def unplugged_while_mounted(lab):
+    """Another VM cannot unplug a mounted disk. An administrator can: the guest survives, and what was synced is kept."""
+    web1, web2 = two_guests(lab)
+    web1.create("db", size="64mb", fstype="ext4")
+    mount_point = web1.mount("db")
+    digest = write_content(web1, mount_point)
+    # A detach by whoever has it not changes nothing, as with the predecessor.
+    try:
+        lab.wire("web-2").request("detach", "db")
+    except ServiceError as error:
+        assert "web-1" in str(error)
+    assert lab.wire("web-1").request("get", "db")["attached to VM"] == "web-1"
+    assert read_digest(web1, mount_point) == digest
+
+    lab.admin("volume", "detach", "--volume", "db@ds1", "--force")
+    assert "volume detach" in (lab.root / "service/audit.log").read_text()
+    wait_for("the guest has lost the disk", lambda: web1.disks() == [])
+    assert web1.shell("echo alive") == "alive"
+    web1.try_shell(f"dd if=/dev/zero of={mount_point}/more bs=64k count=4; sync -f {mount_point}")  # into the void
+    assert read_digest(web2, web2.mount("db")) == digest
+
+    # The first guest cleans up after the shock, and gets it back after the second.
+    web1.unmount("db")
+    assert "/db " not in web1.shell("cat /proc/mounts")
+    web2.unmount("db")
+    await_detached(lab, web2, "db")
+    assert read_digest(web1, web1.mount("db", "m2")) == digest
+    web1.unmount("db", "m2")
+
+
+def vsock_in_a_guest(lab):
+    """The vsock transport's whole contract on a kernel that has vsock, over its loopback."""
+    lab.guest("web-1")
+    lab.start_service()
+    [guest] = lab.boot("web-1")
+    guest.shell("while read -r module; do insmod $module || exit; done < /lib/modules/vsock.order")
+    guest.shell("while read -r module; do lsmod | grep -q \"^$(basename $module .ko) \" || insmod $module || exit; done "
+                "< /lib/modules/vsock_loopback.order")
+    status, output = guest.try_shell(f"ulimit -n 4096; /usr/bin/{lab.vsock_test.name}", 200)
+    print(output[-3000:])
+    assert status == 0 and "[  PASSED  ]" in output and "[  FAILED  ]" not in output
+    assert "SKIPPED" not in output, "vsock is there, so nothing has a reason to be left out"
+
+
+def strangers_are_refused(lab):
+    """A certificate that names no VM of the service's, and one by another authority, get nothing."""
+    lab.guest("web-1")
+    lab.start_service()
+    [guest] = lab.boot("web-1")
+    lab.make_certificate("web-9")
+    guest.start_mountd(certificates=lab.certificates("web-9"))
+    fails_with(PluginError, lambda: guest.create("db", size="8mb"), "")
+    assert "none of this service's VMs" in lab.service_log()
+    assert list((lab.root / "ds1").rglob("*.vmdk")) == []
+    digest = hashlib.sha256(b"").hexdigest()
+    assert len(digest) == 64
+
+
+SCENARIOS = (follows_its_container, sixteen_disks, unplugged_while_mounted, vsock_in_a_guest, strangers_are_refused)

@@ -12,12 +12,12 @@ import faulthandler
 import sys
 import time
 
-import scenarios_disks
-import scenarios_failure
+import vm_disks
+import vm_failure
 from guest_image import LIMIT, NoKernel
 from lab import Lab
 
-SCENARIOS = {scenario.__name__: scenario for module in (scenarios_disks, scenarios_failure) for scenario in module.SCENARIOS}
+SCENARIOS = {scenario.__name__: scenario for module in (vm_disks, vm_failure) for scenario in module.SCENARIOS}
 SKIPPED_STATUS = 77
 MAX_SECONDS = 280  # a test that hangs says where, before ctest ends it
 

@@ -21,7 +21,7 @@ class FakeHypervisor final : public Hypervisor {
     const auto [entry, is_new] = holder_by_path.emplace(disk.extent_path, vm.uuid);
     if (!is_new && entry->second != vm.uuid)
       return base::fail(base::ErrorCode::kBusyElsewhere, "the file is locked");
-    return base::ScsiAddress{.pci_bus = "15.0", .pci_slot = 160, .unit = 0};
+    return base::ScsiAddress{.pci_slot = 160, .pci_bus = "15.0", .unit = 0};
   }
   base::Result<void> detach(const Vm& vm, const Disk& disk) override {
     if (refusal) return std::unexpected(*refusal);

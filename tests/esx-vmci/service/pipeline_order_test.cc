@@ -125,7 +125,9 @@ TEST_F(PipelineOrder, IsThePredecessors) {
     const json::value reply = ask(row.vm, row.request);
     const bool is_error = reply.is_object() && reply.as_object().contains("Error");
     EXPECT_EQ(is_error, !row.error.empty()) << json::serialize(reply);
-    if (is_error) EXPECT_THAT(refusal(row.vm, row.request), StartsWith(row.error));
+    if (is_error) {
+      EXPECT_THAT(refusal(row.vm, row.request), StartsWith(row.error));
+    }
   }
 }
 

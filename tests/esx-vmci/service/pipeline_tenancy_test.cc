@@ -57,7 +57,7 @@ TEST_F(PipelineTenancy, AnotherGroupsVolumeIsNotThereWhateverIsAsked) {
   EXPECT_EQ(decode_attached(ask("db", "attached"))->volumes.size(), 0u);
   // Neither is it reached by the folder's name.
   for (const std::string& name :
-       {"../webs/secret", webs.uuid + "/secret", std::string("../" + webs.uuid + "/secret")})
+       {std::string("../webs/secret"), webs.uuid + "/secret", "../" + webs.uuid + "/secret"})
     EXPECT_THAT(refusal("db", "get", name), HasSubstr("illegal characters")) << name;
 }
 
@@ -81,9 +81,9 @@ TEST_F(PipelineTenancy, ALinkInPlaceOfAGroupsFolderIsNotFollowed) {
   const VmGroup dbs = make_group("dbs", {"db"}, url_of("ds1"));
   make("web", "secret");
   std::filesystem::create_symlink(folder_of(webs), folder_of(dbs));
-  EXPECT_THAT(refusal("db", "get", "secret"), Not(StartsWith("not refused")));
-  EXPECT_THAT(refusal("db", "list"), Not(StartsWith("not refused")));
-  EXPECT_THAT(refusal("db", "create", "vol"), Not(StartsWith("not refused")));
+  EXPECT_THAT(refusal("db", "get", "secret"), ::testing::Not(StartsWith("not refused")));
+  EXPECT_THAT(refusal("db", "list"), ::testing::Not(StartsWith("not refused")));
+  EXPECT_THAT(refusal("db", "create", "vol"), ::testing::Not(StartsWith("not refused")));
   EXPECT_THAT(listed("web"), ElementsAre("secret@ds1"));
 }
 

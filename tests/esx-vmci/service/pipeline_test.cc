@@ -337,7 +337,7 @@ TEST_F(Pipeline, PoliciesAreNamedAndNeverPaths) {
   EXPECT_EQ(refusal("db", "create", "vol@ds2", {{"vsan-policy-name", "gold"}}),
             "Policy gold does not exist. Available policies are: ['silver']");
   testing::write_text(path_of("ds2") + "/dockvols/outside", "x");
-  for (const char* name : {"../outside", "..", "/etc/passwd", "a/../silver", "silver\n", ""})
+  for (const char* name : {"../outside", "..", "/etc/passwd", "a/../silver", "silver/", ""})
     EXPECT_THAT(refusal("db", "create", "vol@ds2", {{"vsan-policy-name", name}}), HasSubstr("does not exist"))
         << name;
   EXPECT_EQ(refusal("db", "create", "vol@ds1", {{"vsan-policy-name", "silver"}}),

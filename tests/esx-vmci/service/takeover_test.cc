@@ -16,7 +16,8 @@ using testing::message_of;
 /// "web" and "db" of this hypervisor, on one datastore.
 class Takeover : public ::testing::Test {
  protected:
-  explicit Takeover(bool is_shared = false) {
+  Takeover() : Takeover(false) {}
+  explicit Takeover(bool is_shared) {
     std::filesystem::create_directory(path());
     auto datastores =
         make_folder_datastores({{.name = "ds1", .path = path(), .is_shared = is_shared}}, false);

@@ -4,6 +4,7 @@ import argparse
 import faulthandler
 import os
 import pathlib
+import resource
 import struct
 import sys
 import threading
@@ -89,15 +90,19 @@ def thousand_connections(lab):
 
 
 def few_descriptors(lab):
-    """Started with the usual limit of open files, it raises it as far as it may; at the end of that, it goes on."""
-    service = lab.service()
-    service.start(preexec_fn=lambda: __import__("resource").setrlimit(__import__("resource").RLIMIT_NOFILE, (64, 128)))
-    held = [Connection(service.guest("web").path) for _ in range(300)]
+    """Started with the usual soft limit of open files, it raises it as far as it may, and keeps enough of them from connections to work with."""
+    service = lab.service(arguments=("--threads", "4"))
+    service.start(preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_NOFILE, (64, 512)))
+    held = [Connection(service.guest("web").path) for _ in range(600)]
     held[0].send(request("list"))
     assert held[0].receive() == []
+    assert held[-1].is_closed(), "a connection beyond the limit was left waiting"
+    serves_others(service)
     for connection in held:
         connection.close()
-    serves_others(service)
+    wait_for("all are gone", lambda: service.counters()["connections"] == 0)
+    serves_others(service, "web")
+    assert "leaves fewer connections than usual" in service.logged()
     service.stop()
 
 

@@ -5,11 +5,13 @@ serial port, so that they need no network at all. It has two QMP monitors: one i
 and one is the test's.
 """
 import base64
+import ctypes
 import json
 import os
 import pathlib
 import select
 import shlex
+import signal
 import socket
 import subprocess
 import sys
@@ -27,6 +29,12 @@ SERVICE_PORT = 1019
 ROOT_PORTS = 4
 PLUGIN_SOCKET = "/run/docker/plugins/vsphere.sock"
 MOUNT_ROOT = "/mnt/vdvs"
+
+
+def die_with_parent():
+    """In the child: where the test is killed, so is this."""
+    PR_SET_PDEATHSIG = 1
+    ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
 
 
 class GuestGone(HarnessError):
@@ -131,7 +139,7 @@ class Guest:
             (self.folder / name).unlink(missing_ok=True)
         with open(self.folder / "qemu.log", "ab") as log:
             self.process = subprocess.Popen([str(word) for word in self.arguments()], stdin=subprocess.DEVNULL, stdout=log,
-                                            stderr=log)
+                                            stderr=log, preexec_fn=die_with_parent)
         self._agent = LineSocket(self.folder / "agent")
         self.qmp = Qmp(self.folder / "test.qmp")
 
@@ -187,6 +195,11 @@ class Guest:
     def write_file(self, path, text, mode="644"):
         self.shell(f"mkdir -p {os.path.dirname(path)} && printf %s {shlex.quote(text)} > {path} && chmod {mode} {path}")
 
+    def insert_module(self, name):
+        """One of guest_image.LATER_MODULES, after what it needs."""
+        self.shell(f"while read -r module; do lsmod | grep -q \"^$(basename $module .ko) \" || insmod $module || exit; "
+                   f"done < /lib/modules/{name}.order")
+
     # --- mountd
 
     def start_mountd(self, *arguments, certificates, linger="100ms", environment=""):
@@ -198,7 +211,16 @@ class Guest:
                  "--run-dir", "/run/vdvs", "--mount-root", MOUNT_ROOT, "--docker-socket", "/run/no-engine.sock", "--host-name", self.name,
                  "--detach-linger", linger, "--log-level", "debug", *arguments]
         self.shell(f"{environment} setsid {' '.join(map(shlex.quote, words))} >> /tmp/mountd.log 2>&1 & echo $! > /run/mountd.pid")
-        wait_for(f"{self.name}: mountd serves", lambda: self.try_shell(f"[ -S {PLUGIN_SOCKET} ]")[0] == 0)
+
+        def serves():
+            if self.try_shell("kill -0 $(cat /run/mountd.pid)")[0] != 0:
+                raise HarnessError(f"{self.name}: mountd has ended: {self.mountd_log()}")
+            return self.try_shell(f"[ -S {PLUGIN_SOCKET} ]")[0] == 0
+        wait_for(f"{self.name}: mountd serves", serves)
+
+    def stop_mountd(self):
+        self.shell("kill $(cat /run/mountd.pid)")
+        wait_for(f"{self.name}: mountd has ended", lambda: self.try_shell("kill -0 $(cat /run/mountd.pid)")[0] != 0)
 
     def mountd_log(self):
         return self.try_shell("tail -n 120 /tmp/mountd.log")[1]

@@ -15,6 +15,7 @@ import shutil
 import subprocess
 import sys
 import tempfile
+import zlib
 
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1] / "docker"))
 
@@ -26,8 +27,8 @@ LIMIT = "limit of the machine: "
 
 # Loaded at boot, each after what it needs.
 MODULES = ("virtio_pci", "virtio_net", "sd_mod", "vmw_pvscsi", "crc32c_generic", "ext4")
-# Brought along, for a test to load: "insmod_all vsock_loopback" in the guest.
-LATER_MODULES = ("vsock", "vsock_loopback")
+# Brought along, for a test to load (Guest.insert_module).
+LATER_MODULES = ("vsock_loopback",)
 
 PROGRAMS = ("/usr/bin/busybox", "/usr/bin/udevadm", "/usr/lib/udev/scsi_id", "/usr/sbin/mkfs.ext4",
             "/usr/sbin/e2fsck", "/usr/bin/curl")
@@ -109,17 +110,12 @@ def kernel_folder():
     CACHE.mkdir(parents=True, exist_ok=True)
     # A kernel for another list of modules is another kernel.
     wanted = "-".join(sorted((*MODULES, *LATER_MODULES)))
-    cache = CACHE / f"guest-kernel-{abs(hash_of(wanted)):08x}"
+    cache = CACHE / f"guest-kernel-{zlib.crc32(wanted.encode()):08x}"
     with open(CACHE / "lock", "w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         if not cache.exists():
             _fill(cache)
     return cache
-
-
-def hash_of(text):
-    import zlib
-    return zlib.crc32(text.encode())
 
 
 class ModuleTree:

@@ -25,7 +25,7 @@ import tempfile
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1] / "docker"))
 
 from machine import PATIENCE, HarnessError, run, wait_for  # noqa: E402
-from guest import SERVICE_HOST, Guest  # noqa: E402
+from guest import SERVICE_HOST, Guest, die_with_parent  # noqa: E402
 from guest_image import kernel_folder, make_image  # noqa: E402
 
 FOLDERS = pathlib.Path("/var/tmp")
@@ -90,7 +90,8 @@ class Lab:
             self._port = free_port()
             self.kernel = kernel_folder()
             self.initrd = make_image(self.root, self.kernel, [self.mountd, *filter(None, [self.vsock_test])])
-            self._make_authority()
+            self.make_authority()
+            self.make_certificate("service", f"subjectAltName=IP:{SERVICE_HOST},IP:127.0.0.1\nextendedKeyUsage=serverAuth\n")
         except BaseException:
             self._close()
             raise
@@ -103,7 +104,7 @@ class Lab:
 
     @staticmethod
     def _sweep():
-        """What killed runs have left on disk. Their processes: QEMU ends with its test (see `_die_with_parent`)."""
+        """What killed runs have left on disk. Their processes have ended with them."""
         for folder in FOLDERS.glob(PREFIX + "*"):
             try:
                 owner = int((folder / "owner").read_text())
@@ -138,19 +139,18 @@ class Lab:
     def _openssl(self, *words):
         run(["openssl", *words], cwd=self.root / "tls")
 
-    def _make_authority(self):
+    def make_authority(self, name="ca"):
         self._openssl("req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes", "-days", "2", "-subj",
-                      "/CN=vm test authority", "-keyout", "ca.key", "-out", "ca.crt")
-        self.make_certificate("service", f"subjectAltName=IP:{SERVICE_HOST},IP:127.0.0.1\nextendedKeyUsage=serverAuth\n")
+                      f"/CN={name}", "-keyout", f"{name}.key", "-out", f"{name}.crt")
 
-    def make_certificate(self, name, extensions="extendedKeyUsage=clientAuth\n"):
-        """<name>.crt and .key, by the lab's authority."""
+    def make_certificate(self, name, extensions="extendedKeyUsage=clientAuth\n", common_name=None, authority="ca"):
+        """<name>.crt and .key, by one of the lab's authorities."""
         folder = self.root / "tls"
         (folder / f"{name}.ext").write_text(extensions)
-        self._openssl("req", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes", "-subj", f"/CN={name}", "-keyout",
-                      f"{name}.key", "-out", f"{name}.csr")
-        self._openssl("x509", "-req", "-in", f"{name}.csr", "-CA", "ca.crt", "-CAkey", "ca.key", "-CAcreateserial", "-days", "2",
-                      "-extfile", f"{name}.ext", "-out", f"{name}.crt")
+        self._openssl("req", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes", "-subj", f"/CN={common_name or name}",
+                      "-keyout", f"{name}.key", "-out", f"{name}.csr")
+        self._openssl("x509", "-req", "-in", f"{name}.csr", "-CA", f"{authority}.crt", "-CAkey", f"{authority}.key",
+                      "-CAcreateserial", "-days", "2", "-extfile", f"{name}.ext", "-out", f"{name}.crt")
 
     def certificates(self, name):
         return [(self.root / "tls" / file).read_text() for file in ("ca.crt", f"{name}.crt", f"{name}.key")]
@@ -187,7 +187,8 @@ class Lab:
         """With the same arguments, after a stop or a kill."""
         with open(self.root / "service/log", "ab") as log:
             self.service = subprocess.Popen([str(word) for word in self._service_arguments], stdin=subprocess.DEVNULL, stdout=log,
-                                            stderr=log, env=os.environ | ({"VDVS_FAULTS": faults} if faults else {}))
+                                            stderr=log, env=os.environ | ({"VDVS_FAULTS": faults} if faults else {}),
+                                            preexec_fn=die_with_parent)
         if wait:
             self.await_service()
 

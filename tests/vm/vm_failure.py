@@ -3,7 +3,7 @@ import time
 
 from lab import ServiceError, fails_with, wait_for
 from plugin_client import PluginError
-from vm_disks import await_detached, read_digest, two_guests, write_content
+from vm_disks import await_detached, read_digest, remove, write_content
 
 # A guest that was killed: its disks are free for others within this (issue 3).
 FREE_WITHIN_SECONDS = 2.0
@@ -20,9 +20,8 @@ def is_attached_now(lab, vm, volume):
         return False
 
 
-def guest_is_killed(lab):
+def guest_is_killed(lab, web1, web2):
     """Its disks are free at once, and what it had synced is there in the other VM; it comes back as a VM like any other."""
-    web1, web2 = two_guests(lab)
     web1.create("db", size="64mb", fstype="ext4")
     digest = write_content(web1, web1.mount("db"))
     fails_with(PluginError, lambda: web2.mount("db"), "web-1")
@@ -43,11 +42,12 @@ def guest_is_killed(lab):
     await_detached(lab, web1, "own")
     assert read_digest(web2, web2.mount("own", "m2")) == own
     assert read_digest(web2, mount_point) == digest
+    remove(lab, web2, "own", "m2")
+    remove(lab, web2, "db")
 
 
-def guest_is_reset_paused_and_shut_down(lab):
+def guest_is_reset_paused_and_shut_down(lab, web1, web2):
     """A reset and a pause keep the disks where they are; a shutdown frees them."""
-    web1, web2 = two_guests(lab)
     web1.create("db", size="64mb", fstype="ext4")
     digest = write_content(web1, web1.mount("db"))
 
@@ -66,12 +66,8 @@ def guest_is_reset_paused_and_shut_down(lab):
     assert read_digest(web2, web2.mount("db")) == digest
 
 
-def service_is_killed_between_two_steps(lab):
+def service_is_killed_between_two_steps(lab, guest, _web2):
     """The mount or unmount that was under way goes on by itself when the service is back, and nothing is left half done."""
-    lab.guest("web-1")
-    lab.start_service()
-    [guest] = lab.boot("web-1")
-    lab.start_mountd(guest)
     guest.create("db", size="64mb", fstype="ext4")
     digest = write_content(guest, guest.mount("db"))
     guest.unmount("db")
@@ -97,14 +93,11 @@ def service_is_killed_between_two_steps(lab):
         await_detached(lab, guest, "db")
         wait_for(f"{point}: the image is closed", lambda: lab.open_images(guest) == [])
     assert read_digest(guest, guest.mount("db")) == digest
+    remove(lab, guest, "db")
 
 
-def service_is_stopped_in_the_middle_of_an_attach(lab):
+def service_is_stopped_in_the_middle_of_an_attach(lab, guest, _web2):
     """A graceful stop finishes what runs; mounted volumes do not notice that the service is away."""
-    lab.guest("web-1")
-    lab.start_service()
-    [guest] = lab.boot("web-1")
-    lab.start_mountd(guest)
     guest.create("db", size="64mb", fstype="ext4")
     guest.create("other", size="64mb", fstype="ext4")
     mount_point = guest.mount("other")
@@ -128,11 +121,9 @@ def service_is_stopped_in_the_middle_of_an_attach(lab):
     lab.restart_service()
     guest.mount("db")
     assert len(guest.disks()) == 2
-    for volume in ("db", "other"):
-        guest.unmount(volume)
-        await_detached(lab, guest, volume)
-        guest.remove(volume)
+    remove(lab, guest, "db")
+    remove(lab, guest, "other")
 
 
-SCENARIOS = (guest_is_killed, guest_is_reset_paused_and_shut_down, service_is_killed_between_two_steps,
-             service_is_stopped_in_the_middle_of_an_attach)
+SCENARIOS = (service_is_killed_between_two_steps, service_is_stopped_in_the_middle_of_an_attach, guest_is_killed,
+             guest_is_reset_paused_and_shut_down)

@@ -8,11 +8,7 @@
 #include "base/fd.h"
 #include "base/log.h"
 #include "esx-vmci/datastore/datastores_folder.h"
-<<<<<<< HEAD
 #include "esx-vmci/hypervisor/hypervisor_qemu.h"
-#include "esx-vmci/service/datastore_marks.h"
-=======
->>>>>>> control-plane
 
 namespace vdvs::esx {
 namespace {
@@ -139,14 +135,7 @@ void reconcile_quotas(const ServiceParts& parts, const Datastore& datastore,
 Result<ServiceAssembly> assemble_service(const ServiceConfig& config, bool makes_datastores) {
   ServiceAssembly assembly;
   assembly.tenancy = make_sqlite_tenancy(config.database);
-<<<<<<< HEAD
-=======
-  if (config.hypervisor != "loop") {
-    return fail(ErrorCode::kInvalid, "hypervisor '{}': there are loop, qemu:FILE and vsphere:FILE",
-                config.hypervisor);
-  }
   ASSIGN_OR_RETURN(assembly.marks, DatastoreMarks::open(config.state_dir));
->>>>>>> control-plane
   std::vector<DatastoreFolder> folders;
   for (const std::string& text : config.datastores) {
     ASSIGN_OR_RETURN(DatastoreFolder folder, parse_datastore_folder(text));
@@ -154,13 +143,7 @@ Result<ServiceAssembly> assemble_service(const ServiceConfig& config, bool makes
     assembly.marks->watch(folder);
     folders.push_back(std::move(folder));
   }
-<<<<<<< HEAD
-  RETURN_IF_ERROR(recall_marks(config.state_dir, folders));
   RETURN_IF_ERROR(assemble_hypervisor(config, assembly));
-=======
-  assembly.hypervisor = make_loop_hypervisor();
-  assembly.vms = make_loop_vms(config);
->>>>>>> control-plane
   ASSIGN_OR_RETURN(assembly.datastores, make_folder_datastores(std::move(folders), makes_datastores));
   assembly.operations = std::make_unique<VolumeOperations>(*assembly.hypervisor, assembly.vms.get());
   for (const Datastore& datastore : assembly.datastores->all()) {

@@ -89,6 +89,7 @@ void QemuMachine::link_changed(QmpLink link, const std::string& reason) {
     base::MutexLock lock(mutex_);
     link_ = link;
     reason_ = reason;
+    is_identified_ = false;
     if (link == QmpLink::kGone || link == QmpLink::kUp) stranger_.clear();
     if (link == QmpLink::kGone) {
       disks_.clear();
@@ -131,7 +132,10 @@ void QemuMachine::ask_state() {
 void QemuMachine::take_state(const QmpMonitor::Answers& answers) {
   const json::object* identity = answers[0] ? answers[0]->if_object() : nullptr;
   const json::object* status = answers[1] ? answers[1]->if_object() : nullptr;
-  if (identity == nullptr || status == nullptr) return;  // the connection ended; another will be asked
+  if (identity == nullptr || status == nullptr) {
+    if (!answers[0] && answers[0].error().code() == ErrorCode::kTimeout) ask_state();
+    return;  // the connection ended: the next one will be asked
+  }
   std::string uuid = base::find_string(*identity, "UUID").value_or("");
   std::ranges::transform(uuid, uuid.begin(),
                          [](unsigned char c) { return static_cast<char>(std::tolower(c)); });
@@ -142,9 +146,15 @@ void QemuMachine::take_state(const QmpMonitor::Answers& answers) {
       base::MutexLock lock(mutex_);
       stranger_ = why;
     }
+    changed_.notify_all();
     base::log::error("a monitor belongs to another VM", {{"vm", vm().name}, {"cause", why}});
     return set_power(PowerState::kUnknown);
   }
+  {
+    base::MutexLock lock(mutex_);
+    is_identified_ = true;
+  }
+  changed_.notify_all();
   set_power(power_of(base::find_string(*status, "status").value_or("")));
 }
 
@@ -165,8 +175,20 @@ Result<void> QemuMachine::check_identity() const {
   return fail(ErrorCode::kUnavailable, "vm '{}': {}", vm().name, stranger_);
 }
 
+Result<void> QemuMachine::await_identity(Deadline deadline) {
+  base::MutexLock lock(mutex_);
+  while (!is_identified_ && stranger_.empty()) {
+    const bool is_late = changed_.wait_until(mutex_, deadline) == std::cv_status::timeout;
+    if ((is_late && !is_identified_) || link_ == QmpLink::kGone)
+      return fail(ErrorCode::kUnavailable, "vm '{}': {}", vm().name, reason_);
+  }
+  if (stranger_.empty()) return {};
+  return fail(ErrorCode::kUnavailable, "vm '{}': {}", vm().name, stranger_);
+}
+
+/// What changes something goes only to a process that is known to be this VM.
 Result<json::value> QemuMachine::run(std::string_view command, json::object arguments, Deadline deadline) {
-  RETURN_IF_ERROR(check_identity());
+  RETURN_IF_ERROR(await_identity(deadline));
   return monitor_->run({std::string(command), std::move(arguments)}, deadline);
 }
 

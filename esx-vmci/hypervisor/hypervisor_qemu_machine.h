@@ -75,6 +75,8 @@ class QemuMachine {
   base::Result<boost::json::value> run(std::string_view command, boost::json::object arguments,
                                        base::Deadline deadline) EXCLUDES(mutex_);
   base::Result<void> check_identity() const EXCLUDES(mutex_);
+  /// Until the process has said that it is this VM. Errors: kUnavailable, and who it is.
+  base::Result<void> await_identity(base::Deadline deadline) EXCLUDES(mutex_);
   bool is_gone() const EXCLUDES(mutex_);
   base::Result<std::vector<QemuDisk>> look(base::Deadline deadline);
   void watch_stall();
@@ -105,6 +107,7 @@ class QemuMachine {
   QmpLink link_ GUARDED_BY(mutex_) = QmpLink::kConnecting;
   std::string reason_ GUARDED_BY(mutex_) = "it was not asked yet";
   std::string stranger_ GUARDED_BY(mutex_);  ///< Why the process behind the socket is not this VM; or empty.
+  bool is_identified_ GUARDED_BY(mutex_) = false;  ///< It is this VM.
   PowerState power_ GUARDED_BY(mutex_) = PowerState::kUnknown;
   bool is_known_ GUARDED_BY(mutex_) = false;
   bool has_turn_ GUARDED_BY(mutex_) = false;  ///< Somebody changes this machine.

@@ -284,12 +284,10 @@ TEST_F(QemuHypervisorTest, AReadOnlyDiskIsReadOnlyForTheMachine) {
 TEST_F(QemuHypervisorTest, AProcessThatIsAnotherVmGetsNoDisks) {
   QemuVm wrong = world_.machine_one.config();
   wrong.vm.uuid = "11111111-aaaa-4bbb-8ccc-0000000000ff";
-  world_.machine_one.kill();
-  world_.machine_one.start();
-  auto service = make_qemu_hypervisor({{wrong}});
-  EXPECT_TRUE(soon([&] {
-    return message_of(service->attach(wrong.vm, disk_)).find("is the VM with uuid") != std::string::npos;
-  }));
+  world_.restart_service({{wrong}});
+  auto refused = hypervisor().attach(wrong.vm, disk_);
+  EXPECT_EQ(code_of(refused), "E_UNAVAILABLE");
+  EXPECT_THAT(message_of(refused), HasSubstr("is the VM with uuid " + world_.one.uuid));
   EXPECT_THAT(world_.machine_one.open_files(), IsEmpty());
 }
 

@@ -177,6 +177,18 @@ Result<void> QemuMachine::check_identity() const {
 
 Result<void> QemuMachine::await_identity(Deadline deadline) {
   base::MutexLock lock(mutex_);
+  bool is_late = false;
+  while (!is_identified_ && stranger_.empty()) {
+    if (is_late || link_ == QmpLink::kGone)
+      return fail(ErrorCode::kUnavailable, "vm '{}': {}", vm().name, reason_);
+    is_late = changed_.wait_until(mutex_, deadline) == std::cv_status::timeout;
+  }
+  if (stranger_.empty()) return {};
+  return fail(ErrorCode::kUnavailable, "vm '{}': {}", vm().name, stranger_);
+}
+
+Result<void> QemuMachine::await_identity(Deadline deadline) {
+  base::MutexLock lock(mutex_);
   while (!is_identified_ && stranger_.empty()) {
     const bool is_late = changed_.wait_until(mutex_, deadline) == std::cv_status::timeout;
     if ((is_late && !is_identified_) || link_ == QmpLink::kGone)

@@ -90,7 +90,7 @@ TEST_F(CutConnection, AnywhereLosesNothingOfAVolumesFirstFormatting) {
         EXPECT_OK(plane.remove(name));
         EXPECT_EQ(code_of(plane.get(name)), "E_NOT_FOUND");
       },
-      7);
+      3);
 }
 
 TEST_F(CutConnection, AnywhereLosesNothingOfAnAttachAndADetach) {
@@ -108,7 +108,7 @@ TEST_F(CutConnection, AnywhereLosesNothingOfAnAttachAndADetach) {
         EXPECT_OK(plane.detach(name));
         EXPECT_OK(plane.remove(name));
       },
-      19);
+      11);
 }
 
 }  // namespace

@@ -57,14 +57,16 @@ class OriginalPeer {
       }
       const auto scripted = intercept_ ? intercept_(*request) : std::nullopt;
       const std::string reply = scripted ? *scripted : encode_reply(answer(*request));
+      --at_once_;
       if (!reply.empty()) {
         const std::string frame = *encode_frame(reply, kMaxReplyBytes);
         connection.send_bytes(frame.substr(0, 4));
         connection.send_bytes(frame.substr(4, 4));
         connection.send_bytes(frame.substr(8));
       }
+    } else {
+      --at_once_;
     }
-    --at_once_;
   }
 
   json::value answer(const Request& request) {

@@ -178,6 +178,8 @@ TEST_F(ClientOfService, WhatRunsWhileTheServiceEndsIsAskedOfTheNextOne) {
   std::thread caller([&] { EXPECT_OK(plane->remove(name_of("v"))); });
   begun.wait();
   std::thread ending([&] { served.reset(); });  // closes the connection, and waits for what runs
+  // Its thread is busy with ending from there on, and takes no answer of what runs.
+  EXPECT_TRUE(soon([&] { return !std::filesystem::exists(here().path); }));
   gate.count_down();
   ending.join();
   served = serve();

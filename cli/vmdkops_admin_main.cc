@@ -35,11 +35,7 @@ std::string asked_by() {
 /// The service's settings: of the file that was named, or as the service itself finds them.
 Result<esx::ServiceConfig> settings_of(const AdminArguments& arguments) {
   esx::ServiceConfigSources sources;
-  const char* named = ::getenv("VDVS_ADMIN_CONFIG");
-  if (!arguments.config_file.empty())
-    sources.file = arguments.config_file;
-  else if (named != nullptr)
-    sources.file = named;
+  if (!arguments.config_file.empty()) sources.file = arguments.config_file;
   return esx::load_service_config(sources);
 }
 

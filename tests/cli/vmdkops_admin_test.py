@@ -109,7 +109,7 @@ class VmdkopsAdmin(unittest.TestCase):
     def complete(self, line):
         """What bash would put in the place of the word at the end of `line`."""
         wrapper = self.folder / "vmdkops_admin"
-        wrapper.write_text(f"#!/bin/sh\nVDVS_ADMIN_CONFIG={self.config} exec {PROGRAM} \"$@\"\n", encoding="utf-8")
+        wrapper.write_text(f"#!/bin/sh\nVDVS_CONFIG={self.config} exec {PROGRAM} \"$@\"\n", encoding="utf-8")
         wrapper.chmod(0o755)
         # bash's own splitting, as COMP_WORDBREAKS has it by default.
         words, word = [], ""

@@ -87,8 +87,8 @@ inline constexpr std::chrono::minutes kAdminRequestTime{10};
 base::Result<bool> is_service_there(const std::string& socket_path);
 
 /// The same over a service's admin socket (a unix socket of root's), one request a connection. Errors besides
-/// the command's own: kUnavailable (no service answers there), kDenied, kLimit (too busy), kIo (closed without
-/// an answer), kTimeout.
+/// the command's own: kUnavailable (no service answers there), kDenied, kLimit (too busy), kIo (closed
+/// without an answer), kTimeout.
 std::unique_ptr<Admin> make_remote_admin(std::string socket_path,
                                          base::Clock::duration request_time = kAdminRequestTime);
 

@@ -34,6 +34,7 @@ WRAPPED_HEADERS = {
     r"CLI/": {"mountd/config.cc"},
     r"spdlog/": {"base/log.cc"},
     r"(sys/mount\.h|libmount)": {"fs-format/mounter_kernel.cc", "fs-format/mount_options.cc"},
+    r"(SQLiteCpp/|sqlite3\.h)": {"esx-vmci/tenancy/sqlite_file.cc"},
     r"openssl/": {"esx-vmci/datastore/sidecar.cc"},
 }
 

@@ -22,7 +22,7 @@ class Quota : public TenancyTest {
   std::string asked(std::string_view volume, std::uint64_t size_mb, std::string_view url = kDs1) {
     return message_of(make_volume(group_, url, volume, size_mb));
   }
-  Result<void> forget(std::string_view volume) {
+  base::Result<void> forget(std::string_view volume) {
     const auto row = tenancy_->row_of_volume(group_, kDs1, volume);
     if (!row) return std::unexpected(row.error());
     return tenancy_->forget_volume(group_, kDs1, volume, *row);

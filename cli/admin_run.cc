@@ -4,6 +4,7 @@
 
 #include <utility>
 
+#include "base/log.h"
 #include "esx-vmci/admin/asker.h"
 #include "esx-vmci/service/service_assembly.h"
 #include "esx-vmci/service/service_config.h"
@@ -29,6 +30,8 @@ AdminOutcome run_there(const std::string& socket, const esx::AdminCommand& comma
 
 /// Without a service: database and datastores are opened here, as it would.
 AdminOutcome run_here(const esx::ServiceConfig& config, const esx::AdminCommand& command) {
+  // There is no service's log here: what it would hold of warnings goes to whoever gave the command.
+  (void)base::log::set_up({.level = base::log::Level::kWarn});
   const auto assembly = esx::assemble_service(config);
   if (!assembly) return not_reached(assembly.error());
   const auto status = [&config] {

@@ -47,9 +47,11 @@ NameSource source_of(esx::ValueKind kind) {
   return {"volume ls", 0};
 }
 
-/// One candidate a line. Silent where names cannot be had: the shell is in the middle of a line.
+/// "space" or "nospace", then one candidate a line (packaging/completion). Silent where names cannot be had:
+/// the shell is in the middle of a line.
 int complete(std::span<const std::string> words) {
   const Completions completions = complete_admin_arguments(words);
+  print(stdout, completions.goes_on ? "nospace\n" : "space\n");
   for (const std::string& word : completions.words) print(stdout, word + "\n");
   if (!completions.names) return kOk;
   const NameSource source = source_of(*completions.names);

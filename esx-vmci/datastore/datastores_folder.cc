@@ -71,6 +71,7 @@ class FolderDatastore {
   Result<void> remove_group(const Group& group) EXCLUDES(mutex_);
 
  private:
+  Result<DiskStore*> open_store(const Group& group, bool make) REQUIRES(mutex_);
   /// As it was found at one time.
   struct Found {
     dev_t device = 0;
@@ -99,6 +100,7 @@ class FolderDatastore {
   base::Mutex mutex_;  ///< While the datastore is looked for and opened; what is done to volumes needs none.
   std::optional<Found> found_ GUARDED_BY(mutex_);
   std::string mark_ GUARDED_BY(mutex_) = folder_.known_mark;
+  std::string new_mark_ GUARDED_BY(mutex_);  ///< To be told to `remember`.
   bool was_seen_ GUARDED_BY(mutex_) = false;
   /// Stores that callers may still work with: kept until the end. One for each time that a datastore was
   /// away.
@@ -156,14 +158,25 @@ Result<const GroupFolders*> FolderDatastore::open_folders(bool make) {
     return std::unexpected(away(fmt::format("'{}' does not carry its mark", folder_.path)));
   if (!mark)
     base::log::warn("a datastore has no mark", {{"datastore", name()}, {"cause", mark.error().text()}});
-  if (mark && !mark->empty()) mark_ = *mark;
+  if (mark && !mark->empty() && mark_.empty()) new_mark_ = mark_ = *mark;
   was_seen_ = true;
   found_->folders = std::move(*folders);
   return &*found_->folders;
 }
 
 Result<DiskStore*> FolderDatastore::store(const Group& group, bool make) {
-  base::MutexLock lock(mutex_);
+  std::string new_mark;
+  const auto store = [&] {
+    base::MutexLock lock(mutex_);
+    auto opened = open_store(group, make);
+    new_mark = std::exchange(new_mark_, {});
+    return opened;
+  }();
+  if (!new_mark.empty() && folder_.remember) folder_.remember(new_mark);
+  return store;
+}
+
+Result<DiskStore*> FolderDatastore::open_store(const Group& group, bool make) {
   ASSIGN_OR_RETURN(const GroupFolders* folders, open_folders(make));
   if (folders == nullptr) return nullptr;
   auto known = found_->by_group.find(group.uuid);

@@ -2,6 +2,7 @@
 // or a folder on a local disk.
 #pragma once
 
+#include <functional>
 #include <memory>
 #include <string>
 #include <string_view>
@@ -22,6 +23,9 @@ struct DatastoreFolder {
   /// The id in its mark ("dockvols/.vdvs-datastore"), where this host has used it before: a folder with
   /// another one, or with none, is an empty mount point, and the datastore is away.
   std::string known_mark{};
+  /// Called with its mark when that is first seen, or made: to be the next start's `known_mark`. Before a
+  /// volume is made there. Thread: any.
+  std::function<void(const std::string& mark)> remember{};
 };
 
 /// "NAME=DIR" or "DIR", whose last component then is the name. Errors: kInvalid.

@@ -66,6 +66,14 @@ Result<void> RequestWork::check_policy(const Target& target) const {
               names.empty() ? "" : fmt::format(" Available policies are: [{}]", names));
 }
 
+// A create may fail when its disk is there already (the flush after it): then the room is taken.
+Result<json::value> RequestWork::settle_reservation(const Place& place, QuotaReservation& reservation,
+                                                    Result<void> made) {
+  if (made || place.store->load(place.volume)) reservation.keep();
+  RETURN_IF_ERROR(made);
+  return json::value(nullptr);
+}
+
 Result<json::value> RequestWork::create(const Target& target) {
   std::uint64_t size_bytes = kDefaultSizeBytes;
   if (const auto wish = request_.options.find("size"); wish != request_.options.end()) {
@@ -82,9 +90,8 @@ Result<json::value> RequestWork::create(const Target& target) {
   RETURN_IF_ERROR(check_policy(target));
   ASSIGN_OR_RETURN(DiskStore * store, store_on(target.datastore, true));
   const Place place{store, target.name.volume()};
-  RETURN_IF_ERROR(parts_.operations.create(vm_, place, request_.options, options, {}));
-  reservation.keep();
-  return json::value(nullptr);
+  auto made = parts_.operations.create(vm_, place, request_.options, options, {});
+  return settle_reservation(place, reservation, std::move(made));
 }
 
 Result<RequestWork::Target> RequestWork::find_clone_source(const Target& target, const std::string& text) {
@@ -124,9 +131,8 @@ Result<json::value> RequestWork::clone(const Target& target) {
   ASSIGN_OR_RETURN(DiskStore * store, store_on(target.datastore, true));
   const Place place{store, target.name.volume()};
   const Place source_place{source_store, source.name.volume()};
-  RETURN_IF_ERROR(parts_.operations.clone(vm_, place, source_place, request_.options, options, {}));
-  reservation.keep();
-  return json::value(nullptr);
+  auto made = parts_.operations.clone(vm_, place, source_place, request_.options, options, {});
+  return settle_reservation(place, reservation, std::move(made));
 }
 
 Result<json::value> RequestWork::remove(const Target& target) {

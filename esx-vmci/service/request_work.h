@@ -55,6 +55,10 @@ class RequestWork {
   base::Result<void> check_policy(const Target& target) const;
   base::Result<Target> find_clone_source(const Target& target, const std::string& text);
   base::Result<QuotaReservation> reserve(const Target& target, std::uint64_t size_bytes);
+  /// The room is kept where the disk is there, and given back where it is not.
+  static base::Result<boost::json::value> settle_reservation(const Place& place,
+                                                             QuotaReservation& reservation,
+                                                             base::Result<void> made);
 
   /// The group's disks on a datastore; nullptr where it has no folder there and none shall be made.
   base::Result<DiskStore*> store_on(const Datastore& datastore, bool make) const;

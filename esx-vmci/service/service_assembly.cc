@@ -8,7 +8,6 @@
 #include "base/fd.h"
 #include "base/log.h"
 #include "esx-vmci/datastore/datastores_folder.h"
-#include "esx-vmci/service/datastore_marks.h"
 
 namespace vdvs::esx {
 namespace {
@@ -113,13 +112,14 @@ Result<ServiceAssembly> assemble_service(const ServiceConfig& config, bool makes
     return fail(ErrorCode::kInvalid, "hypervisor '{}': there are loop, qemu:FILE and vsphere:FILE",
                 config.hypervisor);
   }
+  ASSIGN_OR_RETURN(assembly.marks, DatastoreMarks::open(config.state_dir));
   std::vector<DatastoreFolder> folders;
   for (const std::string& text : config.datastores) {
     ASSIGN_OR_RETURN(DatastoreFolder folder, parse_datastore_folder(text));
     folder.is_shared = config.is_shared;
+    assembly.marks->watch(folder);
     folders.push_back(std::move(folder));
   }
-  RETURN_IF_ERROR(recall_marks(config.state_dir, folders));
   assembly.hypervisor = make_loop_hypervisor();
   assembly.vms = make_loop_vms(config);
   ASSIGN_OR_RETURN(assembly.datastores, make_folder_datastores(std::move(folders), makes_datastores));
@@ -132,16 +132,9 @@ Result<ServiceAssembly> assemble_service(const ServiceConfig& config, bool makes
   return assembly;
 }
 
-void settle_what_was_left(const ServiceConfig& config, const ServiceParts& parts) {
-  std::vector<std::string> paths;
+void settle_what_was_left(const ServiceParts& parts) {
   const std::vector<Datastore> datastores = parts.datastores.all();
-  for (const Datastore& datastore : datastores) {
-    take_away_leftovers(parts, datastore);
-    if (!datastore.path.empty()) paths.push_back(datastore.path);
-  }
-  if (auto remembered = remember_marks(config.state_dir, paths); !remembered) {
-    base::log::warn("cannot remember the datastores", {{"cause", remembered.error().text()}});
-  }
+  for (const Datastore& datastore : datastores) take_away_leftovers(parts, datastore);
   if (parts.tenancy.mode() == DbMode::kNotConfigured) return;  // there are no quotas
   const auto groups = parts.tenancy.groups();
   if (!groups) {

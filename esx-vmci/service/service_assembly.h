@@ -8,6 +8,7 @@
 #include "esx-vmci/datastore/datastores.h"
 #include "esx-vmci/hypervisor/hypervisor.h"
 #include "esx-vmci/hypervisor/vm_directory.h"
+#include "esx-vmci/service/datastore_marks.h"
 #include "esx-vmci/service/request_pipeline.h"
 #include "esx-vmci/service/service_config.h"
 #include "esx-vmci/service/volume_operations.h"
@@ -19,6 +20,7 @@ namespace vdvs::esx {
 /// Owns: all of it. The hypervisor's side ends first: its threads tell of VMs to those who use the rest.
 struct ServiceAssembly {
   std::unique_ptr<Tenancy> tenancy;
+  std::unique_ptr<DatastoreMarks> marks;  ///< nullptr: the datastores are no folders of this machine.
   std::unique_ptr<Datastores> datastores;
   std::unique_ptr<PolicyStore> policies;  ///< nullptr: no datastore here knows policies.
   std::unique_ptr<VolumeOperations> operations;
@@ -35,7 +37,7 @@ base::Result<ServiceAssembly> assemble_service(const ServiceConfig& config, bool
 
 /// What an interrupted service has left: half-made and half-removed disks are taken away, the quotas' rows
 /// are made what the datastores say. Blocks; takes the volumes' locks. A datastore that does not answer is
-/// logged and left as it is; the others are remembered. Before requests are served.
-void settle_what_was_left(const ServiceConfig& config, const ServiceParts& parts);
+/// logged and left as it is. Before requests are served.
+void settle_what_was_left(const ServiceParts& parts);
 
 }  // namespace vdvs::esx

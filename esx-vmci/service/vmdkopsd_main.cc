@@ -3,10 +3,12 @@
 
 #include <malloc.h>
 #include <signal.h>
+#include <sys/resource.h>
 #include <sys/socket.h>
 #include <sys/un.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <boost/asio/io_context.hpp>
 #include <boost/asio/signal_set.hpp>
 #include <boost/asio/steady_timer.hpp>
@@ -14,6 +16,7 @@
 #include <cstdlib>
 #include <filesystem>
 #include <memory>
+#include <utility>
 
 #include "base/fd.h"
 #include "base/log.h"
@@ -33,6 +36,34 @@ namespace log = base::log;
 /// Requests that run at SIGTERM are waited for this long, as by the predecessor. What is left undone the next
 /// start settles.
 constexpr std::chrono::seconds kDrainTime{20};
+
+/// Each connection is a descriptor, and the usual soft limit is below what we allow to be open. What stays:
+/// that of the process.
+std::size_t raise_descriptor_limit() {
+  rlimit limit = {};
+  if (::getrlimit(RLIMIT_NOFILE, &limit) != 0) return 0;
+  const rlim_t usual = std::exchange(limit.rlim_cur, limit.rlim_max);
+  if (::setrlimit(RLIMIT_NOFILE, &limit) == 0) return limit.rlim_max;
+  log::warn("cannot raise the limit of open files", {{"limit", usual}});
+  return usual;
+}
+
+/// How many connections each socket may have, so that all of them together leave descriptors for the work.
+TransportLimits connection_limits(const ServiceConfig& config) {
+  constexpr std::size_t kDescriptorsOfTheProcess = 64;
+  constexpr std::size_t kDescriptorsOfAThread = 16;  // a clone's files and locks, and the database
+  constexpr std::size_t kFewestConnections = 16;
+  TransportLimits limits;
+  const std::size_t reserved = kDescriptorsOfTheProcess + kDescriptorsOfAThread * config.threads;
+  const std::size_t all = raise_descriptor_limit();
+  const std::size_t left =
+      all > reserved ? (all - reserved) / std::max<std::size_t>(1, config.listens.size()) : 0;
+  if (left >= limits.max_connections) return limits;
+  limits.max_connections = std::max(left, kFewestConnections);
+  log::warn("the limit of open files leaves fewer connections than usual",
+            {{"limit_of_open_files", all}, {"connections_of_a_socket", limits.max_connections}});
+  return limits;
+}
 
 /// Ends the process when the drain takes too long.
 void exit_without_the_rest() {
@@ -57,21 +88,22 @@ void notify_supervisor(std::string_view state) {
 }
 
 Result<std::unique_ptr<Listener>> open_listener(boost::asio::io_context& loop, const ServiceConfig& config,
-                                                const std::string& text) {
+                                                const std::string& text, const TransportLimits& limits) {
   ASSIGN_OR_RETURN(Endpoint endpoint, Endpoint::parse(text));
   if (endpoint.kind == Endpoint::Kind::kUnix) {
     RETURN_IF_ERROR(base::make_folders(std::filesystem::path(endpoint.path).parent_path().string()));
   }
-  return make_listener(loop, endpoint, config.tls, {});
+  return make_listener(loop, endpoint, config.tls, limits);
 }
 
 /// Errors: those of an endpoint that was asked for. Of the default ones, one that this machine has not is
 /// left out.
 Result<std::vector<std::unique_ptr<Listener>>> open_listeners(boost::asio::io_context& loop,
                                                               const ServiceConfig& config) {
+  const TransportLimits limits = connection_limits(config);
   std::vector<std::unique_ptr<Listener>> listeners;
   for (const std::string& text : config.listens) {
-    auto listener = open_listener(loop, config, text);
+    auto listener = open_listener(loop, config, text, limits);
     if (listener) {
       listeners.push_back(std::move(*listener));
       continue;
@@ -116,7 +148,7 @@ class Service {
 
   Result<void> open_admin_socket(boost::asio::io_context& loop) {
     if (config_.admin_socket.empty()) return {};
-    ASSIGN_OR_RETURN(auto listener, open_listener(loop, config_, "unix:" + config_.admin_socket));
+    ASSIGN_OR_RETURN(auto listener, open_listener(loop, config_, "unix:" + config_.admin_socket, {}));
     admin_server_ = make_admin_server(loop, std::move(listener), *admin_);
     return {};
   }
@@ -164,7 +196,7 @@ Result<void> serve(const ServiceConfig& config) {
   RETURN_IF_ERROR(base::make_folders(std::filesystem::path(config.audit_log).parent_path().string()));
   Service service(loop, config, assembly, std::move(listeners));
   RETURN_IF_ERROR(service.open_admin_socket(loop));
-  settle_what_was_left(config, assembly.parts());
+  settle_what_was_left(assembly.parts());
   release_disks_at_power_off(assembly.parts());
 
   boost::asio::steady_timer patience(loop);

@@ -1,13 +1,12 @@
 #!/usr/bin/env python3
 """Who gets a disk that somebody has: a real vmdkopsd, real loop devices, three VMs that are sockets of this machine.
 
-    fencing_test.py --vmdkops_admin PATH --vmdkopsd PATH [--vdvs PATH] [TEST...]
+    fencing_test.py --vmdkops_admin PATH --vmdkopsd PATH --vdvs PATH [TEST...]
 
 What needs a VM that is switched off is in esx-vmci/admin/fencing_test.cc and, with real virtual machines, in tests/vm.
 """
 import argparse
 import os
-import re
 import signal
 import subprocess
 import sys
@@ -34,9 +33,7 @@ class Fencing(unittest.TestCase):
         return self.rig.rows("volume", "ls", "-c", "attached-to")[0]["Attached-to"]
 
     def force(self, *words):
-        """By the command that the error proposes, where it was built."""
-        if OPTIONS.vdvs is None:
-            return self.rig.run("volume", "detach", "--force", "--volume", "db@ds1", *words)
+        """By the command that the error proposes."""
         return self.rig.run("volume", "detach", "--force", "--config", str(self.rig.config), "db@ds1", *words, program="vdvs")
 
     def test_a_disk_of_a_vm_that_runs_stays_and_the_error_says_whose_it_is(self):
@@ -72,8 +69,7 @@ class Fencing(unittest.TestCase):
         entry = self.rig.audit()[-1]
         self.assertEqual((entry["verb"], entry["result"]), ("volume detach", "ok"))
         self.assertRegex(entry["time"], r"^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ$")
-        program = "vmdkops_admin" if OPTIONS.vdvs is None else "vdvs"
-        self.assertTrue(re.match(rf"^uid 0 \(root\), pid \d+ \({program}\)", entry["who"]), entry)
+        self.assertRegex(entry["who"], r"^uid 0 \(root\), pid \d+ \(vdvs\)")
         self.assertEqual(entry["output"], done.stdout.strip())
         self.assertTrue(self.rig.log_lines('verb="volume detach"'))
 
@@ -111,7 +107,7 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--vmdkops_admin", required=True)
     parser.add_argument("--vmdkopsd", required=True)
-    parser.add_argument("--vdvs")
+    parser.add_argument("--vdvs", required=True)
     parser.add_argument("tests", nargs="*")
     OPTIONS = parser.parse_args()
     unittest.main(argv=[sys.argv[0], *OPTIONS.tests])

@@ -174,12 +174,12 @@ Result<void> match_volumes(SqliteFile& file, const PlaceOfVolume& place,
   for (const Tenancy::StoredVolume& volume : volumes) {
     if (is_kept(volume.name)) continue;
     const auto found = recorded.find(volume.name);
-    const std::optional<std::int64_t> before =
-        found == recorded.end() ? std::nullopt : std::optional(found->second);
-    if (found != recorded.end()) recorded.erase(found);
+    const bool is_recorded = found != recorded.end();
+    const std::int64_t recorded_mb = is_recorded ? found->second : 0;
+    if (is_recorded) recorded.erase(found);
     if (!volume.size_mb) continue;  // whoever makes it has reserved, and keeps or gives back
     ASSIGN_OR_RETURN(const std::int64_t size, stored_mb(*volume.size_mb));
-    if (before == size) continue;
+    if (is_recorded && recorded_mb == size) continue;
     RETURN_IF_ERROR(
         file.run("INSERT OR REPLACE INTO volumes (tenant_id, datastore_url, volume_name, volume_size) "
                  "VALUES(?1, ?2, ?3, ?4)",

@@ -25,7 +25,9 @@ class Guest:
         self.path = str(path)
 
     def ask(self, command, name="", **options):
-        details = {"Name": name} | ({"Opts": {key.replace("_", "-"): value for key, value in options.items()}} if options else {})
+        if command != "set_init":  # whose option is ours, and has an underscore
+            options = {key.replace("_", "-"): value for key, value in options.items()}
+        details = {"Name": name} | ({"Opts": options} if options else {})
         payload = json.dumps({"cmd": command, "details": details, "version": "2"}).encode() + b"\0"
         with socket.socket(socket.AF_UNIX) as connection:
             connection.settimeout(PATIENCE)

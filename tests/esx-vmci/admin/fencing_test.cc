@@ -14,10 +14,6 @@ class Fencing : public AdminTest {
  protected:
   Fencing() { make_volume("db"); }
 
-  void set_power(const std::string& name, PowerState power) {
-    for (VmState& state : vms_.states)
-      if (state.vm.name == name) state.power = power;
-  }
   void forget_vm(const std::string& name) {
     std::erase_if(vms_.states, [&](const VmState& state) { return state.vm.name == name; });
   }
@@ -57,24 +53,6 @@ TEST_F(Fencing, ADiskOfARunningVmIsRefusedWithWhoSinceWhenAndWhatToDo) {
   EXPECT_EQ(holder(), "web-1");
 }
 
-TEST_F(Fencing, ADiskOfAVmThatIsOffIsTakenAtOnce) {
-  attach("web-1", place("db"));
-  set_power("web-1", PowerState::kOff);
-  ASSERT_TRUE(try_attach("web-2"));
-  EXPECT_EQ(holder(), "web-2");
-}
-
-TEST_F(Fencing, ADiskOfAVmThatIsSuspendedOrSilentStays) {
-  attach("web-1", place("db"));
-  for (const PowerState power : {PowerState::kSuspended, PowerState::kUnknown}) {
-    set_power("web-1", power);
-    const auto refused = try_attach("web-2");
-    ASSERT_FALSE(refused) << power_state_name(power);
-    EXPECT_EQ(refused.error().code(), base::ErrorCode::kBusyElsewhere);
-    EXPECT_EQ(holder(), "web-1");
-  }
-}
-
 TEST_F(Fencing, ADiskThatTheHypervisorSeesInAVmThatNobodyKnowsStays) {
   attach("web-1", place("db"));
   forget_vm("web-1");
@@ -87,32 +65,6 @@ TEST_F(Fencing, ADiskThatWasDetachedIsFreeAtOnce) {
   attach("web-1", place("db"));
   ASSERT_TRUE(operations_->detach(vm("web-1"), place("db")));
   ASSERT_TRUE(try_attach("web-2"));
-}
-
-TEST_F(Fencing, ARecordOfAVmThatRunsHereWithoutTheDiskCountsForNothing) {
-  share_datastores();
-  attach("web-1", place("db"));
-  drop_disk("web-1");
-  ASSERT_TRUE(try_attach("web-2"));
-  EXPECT_EQ(holder(), "web-2");
-}
-
-TEST_F(Fencing, ARecordOfAVmOfAnotherHostCountsOnSharedDatastores) {
-  share_datastores();
-  attach("web-1", place("db"));
-  drop_disk("web-1");
-  forget_vm("web-1");  // it is another host's
-  const auto refused = try_attach("web-2");
-  ASSERT_FALSE(refused);
-  EXPECT_THAT(refused.error().message(), StartsWith("attach 'db': disk is attached to vm 'web-1' since 2"));
-}
-
-TEST_F(Fencing, ARecordOfAVmThatCannotBeAskedNowCountsOnSharedDatastores) {
-  share_datastores();
-  attach("web-1", place("db"));
-  drop_disk("web-1");
-  set_power("web-1", PowerState::kUnknown);
-  EXPECT_FALSE(try_attach("web-2"));
 }
 
 TEST_F(Fencing, ByForceTheRecordOfAnotherHostGoes) {
@@ -141,16 +93,6 @@ TEST_F(Fencing, ByForceADiskWhoseFilesAreDamagedIsStillLetGo) {
   const auto found = hypervisor_.find(place("db").store->disk_named("db"));
   ASSERT_TRUE(found);
   EXPECT_FALSE(*found);
-}
-
-TEST_F(Fencing, AVmThatWentOffLosesItsDisksAndItsRecordsOnly) {
-  make_volume("other");
-  attach("web-1", place("db"));
-  attach("web-2", place("other"));
-  ASSERT_TRUE(operations_->release_all(vm("web-1"), *place("db").store));
-  EXPECT_EQ(holder(), "nobody");
-  EXPECT_THAT(rows("volume ls", {{"c", "volume,attached-to"}}),
-              ElementsAre(Row{"db", "detached"}, Row{"other", "web-2"}));
 }
 
 }  // namespace

@@ -41,7 +41,8 @@ AdminOutcome run_here(const esx::ServiceConfig& config, const esx::AdminCommand&
   const auto admin = esx::make_admin({.parts = assembly->parts(),
                                       .database_path = config.database,
                                       .audit_file = config.audit_log,
-                                      .status = status});
+                                      .status = status,
+                                      .apply_policy = assembly->apply_policy});
   return {.output = admin->run(command)};
 }
 

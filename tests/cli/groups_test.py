@@ -175,6 +175,64 @@ class Rights(GroupsTest):
         self.assertEqual(self.web1.fails("create", "there@ds2", size="2mb"), "No access privilege exists")
 
 
+class Predecessor(GroupsTest):
+    """A database that the predecessor has made, by its own statements."""
+
+    SCHEMA = (
+        "create table tenants(id TEXT PRIMARY KEY NOT NULL, name TEXT UNIQUE NOT NULL, description TEXT, default_datastore_url TEXT);"
+        "create table vms(vm_id TEXT PRIMARY KEY NOT NULL, tenant_id TEXT NOT NULL{vm_name}, FOREIGN KEY(tenant_id) REFERENCES tenants(id));"
+        "create table privileges(tenant_id TEXT NOT NULL, datastore_url TEXT NOT NULL, allow_create INTEGER, max_volume_size INTEGER,"
+        " usage_quota INTEGER, PRIMARY KEY(tenant_id, datastore_url), FOREIGN KEY(tenant_id) REFERENCES tenants(id));"
+        "create table volumes(tenant_id TEXT NOT NULL, datastore_url TEXT NOT NULL, volume_name TEXT, volume_size INTEGER,"
+        " PRIMARY KEY(tenant_id, datastore_url, volume_name), FOREIGN KEY(tenant_id) REFERENCES tenants(id));"
+        "create table versions(id INTEGER PRIMARY KEY NOT NULL, major_ver INTEGER NOT NULL, minor_ver INTEGER NOT NULL,"
+        " vmodl_major_ver INTEGER NOT NULL, vmodl_minor_ver INTEGER NOT NULL);"
+        "insert into versions values(0, 1, {minor}, 1, 0);")
+    GROUP = "6b6ff1c7-0000-4000-8000-000000000001"
+
+    def sql(self, statements):
+        done = subprocess.run(["sqlite3", str(self.rig.folder / "etc/auth-db"), statements], capture_output=True, text=True, check=True)
+        return done.stdout.splitlines()
+
+    def begin_with(self, minor, rows):
+        """The service starts with that database."""
+        self.assertEqual(self.rig.stop(), 0)
+        (self.rig.folder / "etc").mkdir(exist_ok=True)
+        self.sql(self.SCHEMA.format(minor=minor, vm_name=", vm_name TEXT" if minor > 1 else "") + rows)
+        self.rig.start()
+
+    def test_of_version_1_2_is_used_as_it_is(self):
+        url = f"file://{self.rig.folder}/ds1"
+        self.begin_with(2, f"insert into tenants values('{self.GROUP}', 'g1', 'theirs', '{url}');"
+                           f"insert into vms values('web-1', '{self.GROUP}', 'web-1');"
+                           f"insert into privileges values('{self.GROUP}', '{url}', 1, 500, 600);")
+        self.web1.works("create", "a", size="500mb")
+        self.assertEqual(self.web1.fails("create", "b", size="101mb"), TOO_MUCH)
+        self.assertEqual(self.web2.fails("create", "c", size="2mb"), "VM web-2 does not belong to any vmgroup")
+        self.assertEqual([list(row.values())[1:] for row in self.rows("vmgroup", "ls")], [["g1", "theirs", "ds1", "web-1"]])
+        # What it would do next, positionally, still fits.
+        self.sql(f"insert into volumes values('{self.GROUP}', '{url}', 'theirs', 100)")
+        self.assertEqual(self.sql("select * from volumes order by volume_name"), [f"{self.GROUP}|{url}|a|500", f"{self.GROUP}|{url}|theirs|100"])
+        self.assertEqual(self.web1.fails("create", "b", size="2mb"), TOO_MUCH)
+
+    def test_of_version_1_1_is_upgraded_and_gets_the_names_of_its_vms(self):
+        self.begin_with(1, f"insert into tenants values('{self.GROUP}', 'g1', '', '');"
+                           f"insert into vms values('WEB-1', '{self.GROUP}');"
+                           f"insert into vms values('gone', '{self.GROUP}');")
+        self.assertEqual(self.sql("select vm_id, vm_name from vms order by vm_id"), ["WEB-1|web-1", "gone|"])
+        self.assertEqual(self.sql("select major_ver, minor_ver from versions"), ["1|2"])
+        self.assertEqual(self.rows("vmgroup", "ls")[0]["VM_list"], "web-1,N/A")
+        self.web1.works("create", "db", size="2mb")
+        self.assertEqual(self.names(self.web1), ["db@ds1"])
+
+    def test_of_another_version_is_refused_and_left_alone(self):
+        self.begin_with(3, "")
+        text = "Upgrade is not supported for auth-db schema version 1.3 to 1.2. Refer to VDVS release versions"
+        self.assertEqual(self.error("vmgroup", "ls"), text)
+        self.assertEqual(self.web1.fails("create", "db", size="2mb"), text)
+        self.assertEqual(self.sql("select minor_ver from versions"), ["3"])
+
+
 class Properties(GroupsTest):
     def short_row(self, name):
         return next(row for row in self.rows("volume", "shortls") if row["Volume"] == name)

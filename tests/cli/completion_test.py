@@ -13,6 +13,7 @@ import unittest
 
 from admin_rig import PATIENCE, Rig
 
+PROMPT = "next> "
 OPTIONS = None  # set by main
 
 
@@ -29,19 +30,16 @@ class Shell:
         self.master, slave = pty.openpty()
         self.bash = subprocess.Popen(
             ["bash", "--noprofile", "--norc", "-i"], stdin=slave, stdout=slave, stderr=slave, start_new_session=True,
-            env={"PATH": f"{rig.folder}/bin:{os.environ['PATH']}", "TERM": "dumb", "PS1": "", "HISTFILE": "", "LC_ALL": "C.UTF-8",
+            env={"PATH": f"{rig.folder}/bin:{os.environ['PATH']}", "TERM": "dumb", "PS1": PROMPT, "HISTFILE": "", "LC_ALL": "C.UTF-8",
                  "VDVS_CONFIG": str(rig.config), "HOME": str(rig.folder), "INPUTRC": "/dev/null"})
         os.close(slave)
-        self.type(f"bind 'set enable-bracketed-paste off'; bind 'set bell-style none'; source {OPTIONS.completion}; echo REA''DY\n")
-        self.read_until("READY")
+        self.read_until(PROMPT)
+        self.run(f"bind 'set enable-bracketed-paste off'; bind 'set bell-style none'; source {OPTIONS.completion}\n")
 
     def close(self):
         self.bash.kill()
         self.bash.wait()
         os.close(self.master)
-
-    def type(self, keys):
-        os.write(self.master, keys.encode())
 
     def read_until(self, mark):
         text = ""
@@ -51,18 +49,20 @@ class Shell:
             text += os.read(self.master, 65536).decode(errors="replace")
         return text
 
+    def run(self, keys, last=""):
+        """What is shown from these keys to the next prompt, behind `last` (a list of proposals is followed by the prompt, too). Only behind a prompt are keys bash's: before, the terminal itself would
+        take some of them."""
+        os.write(self.master, keys.encode())
+        return self.read_until(last + "\r\n" + PROMPT)
+
     def given(self, keys):
         """The words that the command gets after these keys and Enter."""
-        self.type(keys + "\n")
-        text = self.read_until("END\r\n")
-        return text.split("GIVEN<")[-1].split(">END")[0].split("><")
+        return self.run(keys + "\n", last="END").split("GIVEN<")[-1].split(">END")[0].split("><")
 
     def proposals(self, keys):
-        """What two tabs list; the line is dropped."""
-        self.type(keys + "\t\t")
-        self.type("\x15echo DO''NE\n")  # ^U
-        lines = self.read_until("DONE\r\n").split("\r\n")
-        return [word for line in lines[1:-2] if "echo" not in line for word in line.split()]
+        """What two tabs list; the line is dropped (^U)."""
+        lines = self.run(keys + "\t\t\x15echo DO''NE\n", last="DONE").split("\r\n")
+        return [word for line in lines[1:] if PROMPT not in line for word in line.split() if word != "DONE"]
 
 
 class Completion(unittest.TestCase):

@@ -27,6 +27,7 @@ using base::Result;
 
 constexpr int kUsageStatus = 2;
 constexpr char kListSeparator = ',';
+constexpr std::string_view kEmbedded = "embedded";
 
 std::string environment_name(std::string_view flag) {
   std::string name = "VDVS_";
@@ -58,6 +59,7 @@ class CommandLine {
         "else the predecessor's\n"
         "/etc/vsphere-storage-for-docker.conf.\n");
     add_places();
+    add_control_plane();
     add_service();
     add_log();
     path(add("config", config_file_, "Config file: TOML, or the predecessor's JSON"), config_file_);
@@ -134,6 +136,7 @@ class CommandLine {
   }
 
   void add_places();
+  void add_control_plane();
   void add_service();
   void add_log();
 
@@ -205,6 +208,24 @@ void CommandLine::add_places() {
   folder("docker-socket", config_.docker_socket, "Socket of the Docker engine; none where it is empty");
 }
 
+void CommandLine::add_control_plane() {
+  add_read("control-plane",
+           "Who owns the disks: embedded, or the service at vsock:[[CID:]PORT], unix:PATH or tcp:HOST:PORT",
+           std::string(kEmbedded), [this](const std::string& text) -> Result<void> {
+             config_.control_plane.reset();
+             if (text == kEmbedded) return {};
+             ASSIGN_OR_RETURN(config_.control_plane, esx::Endpoint::parse(text));
+             return {};
+           });
+  auto file = [&](const std::string& name, std::string& target, const std::string& what) {
+    path(add(name, target, what), target);
+  };
+  file("tls-authority", config_.tls.authority,
+       "For tcp: certificate of the authority that signed the service's");
+  file("tls-certificate", config_.tls.certificate, "For tcp: this VM's certificate");
+  file("tls-key", config_.tls.key, "For tcp: its key");
+}
+
 void CommandLine::add_service() {
   list(add("driver", config_.drivers, "Name under which Docker knows the volumes; repeat it for more"),
        "NAME");
@@ -259,7 +280,7 @@ constexpr OldFlag kOldFlags[] = {
     {"driver", "--driver", ""},
     {"group", "--group", ""},
     {"log_level", "--log-level", ""},
-    {"port", "", "it named the ESX service's vSocket port; volumes are in the folder that --datastore names"},
+    {"port", "", "use --control-plane vsock:PORT"},
     {"mock_esx", "", "name a folder with --datastore: it needs no ESX either"},
 };
 
@@ -318,6 +339,26 @@ Result<void> apply_config_file(CommandLine& line, const ConfigSources& sources,
   return {};
 }
 
+/// The three TLS files go with a tcp: endpoint, and only with one.
+Result<void> check_tls(const Config& config) {
+  const bool is_tcp = config.control_plane && config.control_plane->kind == esx::Endpoint::Kind::kTcp;
+  const bool has_all =
+      !config.tls.authority.empty() && !config.tls.certificate.empty() && !config.tls.key.empty();
+  const bool has_any =
+      !config.tls.authority.empty() || !config.tls.certificate.empty() || !config.tls.key.empty();
+  if (is_tcp && !has_all) {
+    return std::unexpected(base::Error(
+        ErrorCode::kInvalid, "--control-plane tcp: needs --tls-authority, --tls-certificate and --tls-key",
+        "'vdvs cert' makes them"));
+  }
+  if (!is_tcp && has_any) {
+    return fail(
+        ErrorCode::kInvalid,
+        "--tls-authority, --tls-certificate and --tls-key go with --control-plane tcp:HOST:PORT only");
+  }
+  return {};
+}
+
 }  // namespace
 
 ParsedArguments parse_arguments(int argc, const char* const* argv, const ConfigSources& sources) {
@@ -342,6 +383,7 @@ ParsedArguments parse_arguments(int argc, const char* const* argv, const ConfigS
   if (settled) settled = apply_config_file(line, sources, parsed.notes);
   if (!settled) return refuse_usage(settled.error());
   line.make_paths_absolute();
+  if (auto usable = check_tls(parsed.config); !usable) return refuse_usage(usable.error());
   return parsed;
 }
 

@@ -11,11 +11,15 @@
 
 #include "base/error.h"
 #include "base/log.h"
+#include "esx-vmci/transport/endpoint.h"
 
 namespace vdvs::mountd {
 
 struct Config {
-  /// [NAME=]DIR; the first is the default.
+  /// Who owns the disks: nothing, for this process itself (`datastores`), or the service at that endpoint.
+  std::optional<esx::Endpoint> control_plane;
+  esx::TlsFiles tls;  ///< Of a tcp: endpoint.
+  /// [NAME=]DIR; the first is the default. Of use only where this process owns the disks.
   std::vector<std::string> datastores = {"/var/lib/vdvs/datastore"};
   std::vector<std::string> drivers = {"vsphere", "vmdk"};
   std::string state_dir = "/var/lib/vdvs";  ///< Durable: catalogue, host id.

@@ -15,6 +15,7 @@
 #include <thread>
 
 #include "base/log.h"
+#include "esx-vmci/client/client.h"
 #include "esx-vmci/service/embedded.h"
 #include "mountd/config.h"
 #include "mountd/datastore_memory.h"
@@ -35,7 +36,18 @@ namespace log = base::log;
 /// throws away.
 constexpr std::chrono::seconds kDrainTime{20};
 
-Result<std::unique_ptr<esx::ControlPlane>> make_control_plane(const Config& config) {
+/// The disks belong to a service elsewhere.
+Result<std::unique_ptr<esx::ControlPlane>> make_remote_control_plane(const Config& config) {
+  esx::ClientOptions options;
+  options.endpoint = *config.control_plane;
+  options.tls = config.tls;
+  options.state_file = config.state_dir + "/service.log";
+  options.vm_name = config.host_name;
+  return esx::make_client_control_plane(std::move(options));
+}
+
+/// The disks belong to this process.
+Result<std::unique_ptr<esx::ControlPlane>> make_embedded_control_plane(const Config& config) {
   esx::EmbeddedOptions options;
   for (const std::string& text : config.datastores) {
     ASSIGN_OR_RETURN(auto folder, esx::parse_datastore_folder(text));
@@ -74,7 +86,8 @@ struct Service {
 Result<std::unique_ptr<Service>> open_service(const Config& config, boost::asio::io_context& loop) {
   auto service = std::make_unique<Service>();
   ASSIGN_OR_RETURN(std::string boot_id, read_boot_id());
-  ASSIGN_OR_RETURN(service->control_plane, make_control_plane(config));
+  ASSIGN_OR_RETURN(service->control_plane, config.control_plane ? make_remote_control_plane(config)
+                                                                : make_embedded_control_plane(config));
   ASSIGN_OR_RETURN(service->catalogue, VolumeCatalogue::open(config.state_dir + "/catalogue.log"));
   ASSIGN_OR_RETURN(service->holders, MountHolders::open(config.run_dir, boot_id));
   RETURN_IF_ERROR(service->mounter->share(config.mount_root));

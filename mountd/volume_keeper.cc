@@ -203,7 +203,8 @@ Result<void> VolumeKeeper::clear_mount_point(const esx::VolumeName& name) {
 
 // ---- recovery ----
 
-Result<std::vector<esx::VolumeName>> VolumeKeeper::traces() {
+Result<VolumeKeeper::Traces> VolumeKeeper::traces() {
+  Traces traces;
   std::set<std::string> names;
   for (std::string& name : holders_.volumes()) names.insert(std::move(name));
   ASSIGN_OR_RETURN(auto mounts, world_.mounter.list());
@@ -219,12 +220,12 @@ Result<std::vector<esx::VolumeName>> VolumeKeeper::traces() {
     for (const esx::VolumeName& name : *attached) names.insert(name.text());
   } else {
     log::warn("what is attached here cannot be asked", {{"cause", attached.error().text()}});
+    traces.is_whole = false;
   }
-  std::vector<esx::VolumeName> parsed;
   for (const std::string& name : names) {
-    if (auto volume = esx::VolumeName::parse(name)) parsed.push_back(*volume);
+    if (auto volume = esx::VolumeName::parse(name)) traces.volumes.push_back(*volume);
   }
-  return parsed;
+  return traces;
 }
 
 Result<void> VolumeKeeper::recover(const esx::VolumeName& name, bool has_engine) {

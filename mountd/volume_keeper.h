@@ -79,8 +79,12 @@ class VolumeKeeper {
   base::Result<VolumeList> list(const std::string& driver, const std::string& main_driver);
   VolumeList remembered_list(const std::string& driver, const std::string& main_driver) const;
 
-  /// Every volume that has left something on this host: attached, mounted, or held. Qualified names.
-  base::Result<std::vector<esx::VolumeName>> traces();
+  /// The volumes that have left something on this host: attached, mounted, or held.
+  struct Traces {
+    std::vector<esx::VolumeName> volumes;  ///< Qualified.
+    bool is_whole = true;                  ///< False: the control plane does not say what is attached.
+  };
+  base::Result<Traces> traces();
 
   /// "db@datastore" for "db", as far as it can be known without waiting for long.
   std::string qualify(const esx::VolumeName& name);

@@ -87,6 +87,8 @@ class Manager : public VolumeManager {
   PluginReply remembered(const PluginRequest& request, const std::string& why, bool is_there = false);
 
   /// Settles the volume after a while, and again with growing pauses while that fails. Thread: any.
+  void recover_all(std::chrono::milliseconds retry);
+  void recover_all_in(std::chrono::milliseconds retry);
   void settle_in(const esx::VolumeName& name, std::chrono::milliseconds time, std::chrono::milliseconds retry = kFirstRetry);
   void settle(const esx::VolumeName& name, std::chrono::milliseconds retry);
   Result<EngineWord> ask_engine();
@@ -99,6 +101,7 @@ class Manager : public VolumeManager {
   Engine* engine_;
   ManagerOptions options_;
   std::map<std::string, asio::steady_timer> settle_timers_;  // by volume; the loop's thread only
+  asio::steady_timer recover_timer_{loop_};                  // the loop's thread only
   std::unique_ptr<asio::steady_timer> reconcile_timer_;      // the loop's thread only
   std::atomic<bool> is_reconcile_queued_ = false;
   std::atomic<std::uint64_t> next_query_ = 0;
@@ -311,19 +314,23 @@ void Manager::settle(const esx::VolumeName& name, std::chrono::milliseconds retr
   settle_in(name, retry, std::min(retry * 2, kLastRetry));
 }
 
-void Manager::start() {
-  volumes_.post("", [this] {
+/// Again, with growing pauses, while the control plane does not say what is attached here: a disk that nobody holds must not stay with this host
+/// because its service was away when mountd started.
+void Manager::recover_all(std::chrono::milliseconds retry) {
+  volumes_.post("", [this, retry] {
     auto traces = keeper_.traces();
     if (!traces) {
       log::error("recovery cannot look at this host", {{"cause", traces.error().text()}});
       return;
     }
-    log::info(fmt::format("Discovered {} volumes that may be in use.", traces->size()));
-    auto left = std::make_shared<std::atomic<std::size_t>>(traces->size() + 1);  // shared by the strands of the volumes
-    auto one_done = [left] {
-      if (--*left == 0) log::info("Refcounting successfully completed");
+    log::info(fmt::format("Discovered {} volumes that may be in use.", traces->volumes.size()));
+    auto left = std::make_shared<std::atomic<std::size_t>>(traces->volumes.size() + 1);  // shared by the strands of the volumes
+    auto one_done = [this, left, retry, is_whole = traces->is_whole] {
+      if (--*left > 0) return;
+      if (is_whole) return log::info("Refcounting successfully completed");
+      recover_all_in(retry);
     };
-    for (const esx::VolumeName& name : *traces) {
+    for (const esx::VolumeName& name : traces->volumes) {
       volumes_.post(strand_of(name), [this, name, one_done] {
         if (auto recovered = keeper_.recover(name, engine_ != nullptr); !recovered) {
           log::warn("not recovered yet", {{"volume", name.text()}, {"cause", recovered.error().text()}});
@@ -334,6 +341,19 @@ void Manager::start() {
     }
     one_done();
   });
+}
+
+void Manager::recover_all_in(std::chrono::milliseconds retry) {
+  asio::post(loop_, [this, retry] {
+    recover_timer_.expires_after(retry);
+    recover_timer_.async_wait([this, retry](const boost::system::error_code& error) {
+      if (!error) recover_all(std::min(retry * 2, kLastRetry));
+    });
+  });
+}
+
+void Manager::start() {
+  recover_all(kFirstRetry);
   queries_.post(std::to_string(next_query_++), [this] {
     if (auto list = keeper_.list(options_.main_driver, options_.main_driver); !list) {
       log::warn("the control plane does not list its volumes", {{"cause", list.error().text()}});
@@ -363,7 +383,7 @@ Result<EngineWord> Manager::ask_engine() {
 void Manager::compare(const EngineWord& word) {
   auto traces = keeper_.traces();
   if (!traces) return;
-  for (const esx::VolumeName& name : *traces) {
+  for (const esx::VolumeName& name : traces->volumes) {
     volumes_.post(strand_of(name), [this, name, word] { reconcile_one(name, word); });
   }
 }

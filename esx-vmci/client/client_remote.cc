@@ -1,6 +1,7 @@
 #include <algorithm>
 #include <utility>
 
+#include "base/log.h"
 #include "base/mutex.h"
 #include "esx-vmci/client/client.h"
 #include "esx-vmci/client/original_memory.h"
@@ -31,10 +32,7 @@ class ClientControlPlane final : public ControlPlane {
   Result<void> detach(const VolumeName& name) override;
   Result<VolumeInfo> get(const VolumeName& name) override;
   Result<std::vector<VolumeName>> list() override;
-  std::string default_datastore() const override {
-    base::MutexLock lock(mutex_);
-    return default_datastore_;
-  }
+  std::string default_datastore() const override { return memory_->default_datastore(); }
   Result<std::vector<VolumeName>> attached_here() override;
   Result<void> set_init(const VolumeName& name, InitState state, const std::string& fs_uuid) override;
   Result<void> reset(const VolumeName& name) override;
@@ -54,7 +52,6 @@ class ClientControlPlane final : public ControlPlane {
   OriginalService original_;
 
   mutable base::Mutex mutex_;
-  std::string default_datastore_ GUARDED_BY(mutex_);
   std::optional<base::Deadline> known_until_ GUARDED_BY(mutex_);
 };
 
@@ -73,8 +70,9 @@ Result<AttachedReply> ClientControlPlane::ask_attached() {
   ASSIGN_OR_RETURN(const json::value body,
                    command_service(*link_, Command::kAttached, "", {}, request_time_));
   ASSIGN_OR_RETURN(AttachedReply reply, decode_attached(body));
-  base::MutexLock lock(mutex_);
-  default_datastore_ = reply.default_datastore;
+  if (auto kept = memory_->set_default_datastore(reply.default_datastore); !kept) {
+    base::log::warn("the default datastore is not remembered", {{"cause", kept.error().text()}});
+  }
   return reply;
 }
 

@@ -81,13 +81,16 @@ OriginalMemory::Content OriginalMemory::parse(std::string_view text, const std::
       continue;
     }
     if (auto name = base::find_string(*object, "vm")) content.vm_name = *name;
+    if (auto datastore = base::find_string(*object, "default_datastore"))
+      content.default_datastore = *datastore;
     if (auto volume = base::find_string(*object, "volume")) content.records[*volume] = decode(*object);
   }
   return content;
 }
 
 std::string OriginalMemory::print(const Content& content) {
-  std::string text = base::checked_line(json::serialize(json::object{{"vm", content.vm_name}}));
+  std::string text = base::checked_line(json::serialize(
+      json::object{{"vm", content.vm_name}, {"default_datastore", content.default_datastore}}));
   for (const auto& [volume, record] : content.records) {
     text += base::checked_line(json::serialize(encode(volume, record)));
   }
@@ -152,8 +155,21 @@ Result<void> OriginalMemory::set_vm_name(const std::string& name) {
   return replace(std::move(content));
 }
 
+std::string OriginalMemory::default_datastore() const {
+  base::MutexLock lock(mutex_);
+  return content_.default_datastore;
+}
+
+Result<void> OriginalMemory::set_default_datastore(const std::string& datastore) {
+  base::MutexLock lock(mutex_);
+  if (content_.default_datastore == datastore) return {};
+  Content content = content_;
+  content.default_datastore = datastore;
+  return replace(std::move(content));
+}
+
 Result<void> OriginalMemory::replace(Content content) {
-  if (content.records == content_.records && content.vm_name == content_.vm_name) return {};
+  if (content == content_) return {};
   if (!path_.empty()) RETURN_IF_ERROR(base::replace_file_durably(path_, print(content)));
   content_ = std::move(content);
   return {};

@@ -1,10 +1,12 @@
 // What an original service does not keep for us: how far the first formatting of a volume has come, the
 // options that only we know, and which disks this host has attached, where.
 //
+// Besides, from any service: which datastore short names mean, so that they mean the same while it is away.
+//
 // A file of checked lines (base/checksum.h), one JSON object each: first this host's name as the service
-// shows it, then one line for each volume of which there is something to say. It is replaced as a whole. A
-// line that is damaged is left out, and so the volume is one of which nothing is known: ready, its content is
-// data.
+// shows it and the default datastore, then one line for each volume of which there is something to say. It is
+// replaced as a whole. A line that is damaged is left out, and so the volume is one of which nothing is
+// known: ready, its content is data.
 //
 // Volumes are told apart from later ones of the same name by when and by whom they were made.
 #pragma once
@@ -49,10 +51,16 @@ class OriginalMemory {
   std::string vm_name() const EXCLUDES(mutex_);
   base::Result<void> set_vm_name(const std::string& name) EXCLUDES(mutex_);
 
+  /// As a service last said; empty where none has.
+  std::string default_datastore() const EXCLUDES(mutex_);
+  base::Result<void> set_default_datastore(const std::string& datastore) EXCLUDES(mutex_);
+
  private:
   struct Content {
     std::string vm_name;
+    std::string default_datastore;
     std::map<std::string, OriginalRecord> records;
+    bool operator==(const Content&) const = default;
   };
   OriginalMemory(std::string path, Content content) : path_(std::move(path)), content_(std::move(content)) {}
   base::Result<void> replace(Content content) REQUIRES(mutex_);

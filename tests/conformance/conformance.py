@@ -169,6 +169,7 @@ def sigterm_during_a_mount(lab):
 def _adopt(lab, name, prepare):
     """A VMDK that qemu-img made, with whatever `prepare` puts into its extent."""
     folder = lab.datastore() / "dockvols/11111111-1111-1111-1111-111111111111"
+    folder.mkdir(parents=True, exist_ok=True)
     run(["qemu-img", "create", "-q", "-f", "vmdk", "-o", "subformat=monolithicFlat", folder / f"{name}.vmdk", "64M"])
     prepare(folder / f"{name}-flat.vmdk")
 
@@ -267,19 +268,51 @@ def control_plane_words_for_a_broken_disk(lab):
     host.stop_mountd()
 
 
+def the_service_comes_and_goes(lab):
+    """Needs --service. What is mounted does not notice that its service has died; what needs the service says so, and is right again by
+    itself when it is back."""
+    host, plugin = started(lab)
+    plugin.create("db", size="64mb")
+    plugin.create("idle", size="64mb")
+    mount_point = host.inside(plugin.mount("db", "a"))
+    lab.kill_service()
+    (mount_point / "file").write_text("written while the service was away")
+    assert plugin.names() == ["db", "idle"]
+    assert plugin.get("idle")["Name"] == "idle"
+    for call in (lambda: plugin.mount("idle", "b"), lambda: plugin.create("new", size="64mb"), lambda: plugin.remove("idle")):
+        text = refused(call)
+        assert "E_UNAVAILABLE" in text and "vmdkopsd" in text, text
+    plugin.unmount("db", "a")
+    assert not is_mounted(host), "the last unmount waits for the service"
+    host.stop_mountd()
+    host.restart_mountd()
+    assert plugin.names() == ["db", "idle"], "a mountd that starts while the service is away forgets its volumes"
+    lab.start_service()
+    wait_for("the disk is detached by itself", lambda: not lab.loop_devices())
+    assert (host.inside(plugin.mount("db", "c")) / "file").read_text() == "written while the service was away"
+    assert plugin.names() == ["db", "idle"]
+    plugin.unmount("db", "c")
+    plugin.remove("db")
+    plugin.remove("idle")
+    assert plugin.names() == []
+    lab.assert_nothing_leaked()
+    lab.stop_service()
+
+
 CASES = {case.__name__: case for case in (
     empty_bodies, create_and_mount_twice, docker_cp, reboot, live_restore, unknown_mount_ids, remove_while_mounted,
     sigterm_during_a_mount, adopted_disks_are_data, foreign_disks_are_never_formatted, a_mounted_namespace_keeps_its_disk,
-    a_missing_datastore_is_not_an_empty_one, control_plane_words_for_a_broken_disk)}
+    a_missing_datastore_is_not_an_empty_one, control_plane_words_for_a_broken_disk, the_service_comes_and_goes)}
 
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("case", choices=CASES)
     parser.add_argument("--mountd", required=True)
+    parser.add_argument("--service", help="vmdkopsd: the disks are its, and mountd is a guest of it")
     arguments = parser.parse_args()
     faulthandler.dump_traceback_later(100)  # where a test hangs, it says where, before ctest ends it
-    with Lab(mountd=arguments.mountd) as lab:
+    with Lab(mountd=arguments.mountd, service=arguments.service) as lab:
         CASES[arguments.case](lab)
     print(f"{arguments.case}: passed")
 

@@ -149,9 +149,10 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("point")
     parser.add_argument("--mountd", required=True)
+    parser.add_argument("--service", help="vmdkopsd: the disks are its, and mountd is a guest of it")
     arguments = parser.parse_args()
     faulthandler.dump_traceback_later(100)  # where a test hangs, it says where, before ctest ends it
-    with Lab(mountd=arguments.mountd) as lab:
+    with Lab(mountd=arguments.mountd, service=arguments.service) as lab:
         life = Life(lab, arguments.point)
         if "reset" in arguments.point:
             live_with_an_interrupted_formatting(life)

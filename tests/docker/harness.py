@@ -21,6 +21,7 @@ import os
 import pathlib
 import shutil
 import signal
+import socket
 import subprocess
 import sys
 import tarfile
@@ -39,6 +40,8 @@ LABS = pathlib.Path("/var/tmp")
 PREFIX = "vdvs-docker-"
 # Folders of the host's own: what a real engine on this machine has there is covered.
 COVERED = ("/run/docker", "/run/containerd", "/etc/docker")
+# The service of a lab has a socket for each.
+HOST_NAMES = ("host1", "host2", "alpha", "beta")
 # What dockerd and containerd say at each start.
 LOG_NOISE = ("loading plugin", "[core]", "serving...", "does not support", "skip loading", "deprecated")
 
@@ -57,15 +60,24 @@ def sweep():
         erase(folder)
 
 
+def print_end_of(path, whose):
+    if path.exists():
+        lines = [line for line in path.read_text(errors="replace").splitlines() if not any(noise in line for noise in LOG_NOISE)]
+        print(f"---- {whose}: the end of {path.name}", *lines[-80:], sep="\n", file=sys.stderr)
+
+
 class Lab:
     """Datastores and hosts. Leaving the `with` ends and removes everything; after a failure the logs' ends
-    are printed first."""
+    are printed first. With `service`, a vmdkopsd owns the datastore, and each mountd is a guest of it over a
+    unix socket that is given to that host; without, each mountd opens the datastore itself."""
 
-    def __init__(self, mountd, engine_probe=None):
+    def __init__(self, mountd, engine_probe=None, service=None):
         self.mountd = str(pathlib.Path(mountd).resolve())
         self.engine_probe = engine_probe
         self.hosts = []
         self._udevd = None
+        self._service_binary = service
+        self._service = None
 
     def __enter__(self):
         if os.geteuid() != 0:
@@ -88,11 +100,16 @@ class Lab:
         if kind is not None:
             for host in self.hosts:
                 host.print_logs()
+            if self._service is not None:
+                print_end_of(self._service_folder / "vmdkopsd.log", "the service")
         self._close()
 
     def _close(self):
         for host in self.hosts:
             host.end()
+        if self._service is not None:
+            self._service.kill()
+            self._service.wait()
         if self._udevd is not None:
             self._udevd.terminate()
             self._udevd.wait()
@@ -125,6 +142,51 @@ class Lab:
         folder = self.root / "datastores" / name
         folder.mkdir(parents=True, exist_ok=True)
         return folder
+
+    # --- the control plane
+
+    @property
+    def _service_folder(self):
+        return self.root / "hosts/service"
+
+    def ask_service(self, host):
+        """The arguments by which that host's mountd finds the service, which is started when it is first
+        needed; none where there is no service."""
+        if self._service_binary is None:
+            return []
+        if self._service is None:
+            self._service_folder.mkdir(parents=True)
+            self.start_service()
+        return ["--control-plane", f"unix:{self._service_folder}/{host}.sock"]
+
+    def start_service(self, environment=None):
+        folder = self._service_folder
+        listen = [word for host in HOST_NAMES for word in ("--listen", f"unix:{folder}/{host}.sock,vm={host}")]
+        with open(folder / "vmdkopsd.log", "ab") as output:
+            self._service = subprocess.Popen(
+                [self._service_binary, *listen, "--datastore", f"ds1={self.datastore()}", "--state-dir", folder / "state",
+                 "--database", folder / "auth-db", "--admin-socket", folder / "admin.sock", "--audit-log", folder / "audit.log",
+                 "--host-name", "service", "--log-level", "debug"],
+                stdin=subprocess.DEVNULL, stdout=output, stderr=output, env={**os.environ, **(environment or {})})
+        record_process(folder, self._service.pid)
+        wait_for("the service listens", self._service_listens)
+
+    def _service_listens(self):
+        if self._service.poll() is not None:
+            raise HarnessError(f"vmdkopsd has ended with {self._service.returncode}")
+        with socket.socket(socket.AF_UNIX) as probe:
+            return probe.connect_ex(str(self._service_folder / f"{HOST_NAMES[-1]}.sock")) == 0
+
+    def kill_service(self):
+        self._service.kill()
+        self._service.wait()
+
+    def stop_service(self):
+        self._service.terminate()
+        if (status := self._service.wait(PATIENCE)) != 0:
+            raise HarnessError(f"vmdkopsd has ended with {status}")
+
+    # --- hosts
 
     def host(self, name="host1"):
         host = Host(self, name)
@@ -194,11 +256,7 @@ class Host:
 
     def print_logs(self):
         for name in ("run/holders.json", "mountd.log", "dockerd.log"):
-            path = self.root / name
-            if path.exists():
-                lines = [line for line in path.read_text(errors="replace").splitlines()
-                         if not any(noise in line for noise in LOG_NOISE)]
-                print(f"---- {self.name}: the end of {name}", *lines[-80:], sep="\n", file=sys.stderr)
+            print_end_of(self.root / name, self.name)
 
     def inside(self, path):
         """A path of this host's mount namespace, as seen from outside."""
@@ -218,7 +276,7 @@ class Host:
         """Starts mountd with this host's folders, on the lab's datastore `ds1` unless `args` name others."""
         args = [str(arg) for arg in args]
         if "--datastore" not in args:
-            args += ["--datastore", f"ds1={self.lab.datastore()}"]
+            args += self.lab.ask_service(self.name) or ["--datastore", f"ds1={self.lab.datastore()}"]
         self.mountd_args = [
             "--state-dir", self.root / "state", "--run-dir", self.root / "run", "--mount-root", self.mount_root,
             "--docker-socket", self.docker_socket, "--host-name", self.name, "--detach-linger", linger,

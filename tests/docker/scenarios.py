@@ -19,11 +19,13 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("scenario", nargs="+", choices=[*SCENARIOS, "all"])
     parser.add_argument("--mountd", required=True, help="the binary under test")
+    parser.add_argument("--service", help="vmdkopsd: the disks are its, and mountd is a guest of it")
     parser.add_argument("--engine-probe", help="the program that shows what mountd's client of the engine sees")
     arguments = parser.parse_args()
     for name in SCENARIOS if "all" in arguments.scenario else arguments.scenario:
         began = time.monotonic()
-        with Lab(mountd=arguments.mountd, engine_probe=arguments.engine_probe) as lab:
+        with Lab(mountd=arguments.mountd, engine_probe=arguments.engine_probe,
+                 service=arguments.service) as lab:
             SCENARIOS[name](lab)
         print(f"{name}: passed in {time.monotonic() - began:.1f} s", flush=True)
 

@@ -30,11 +30,14 @@ TARGET_FOLDERS = {"vdvs_base": BASE, "vdvs_blockdev": "blockdev", "vdvs_fsformat
 WRAPPED_HEADERS = {
     r"blkid/": {"fs-format/prober_blkid.cc"},
     r"libudev\.h": {"blockdev/device_watcher_udev.cc"},
-    r"boost/beast/": {"mountd/plugin_session_beast.cc", "mountd/engine_docker.cc"},
-    r"CLI/": {"mountd/config.cc"},
+    r"boost/beast/": {"mountd/plugin_session_beast.cc", "mountd/engine_docker.cc", "esx-vmci/hypervisor/soap_https.cc"},
+    r"CLI/": {"mountd/config.cc", "esx-vmci/service/service_config.cc"},
     r"spdlog/": {"base/log.cc"},
     r"(sys/mount\.h|libmount)": {"fs-format/mounter_kernel.cc", "fs-format/mount_options.cc"},
-    r"openssl/": {"esx-vmci/datastore/sidecar.cc"},
+    r"openssl/": {"esx-vmci/datastore/sidecar.cc", "esx-vmci/transport/certificates_openssl.cc", "esx-vmci/transport/tls.cc",
+                 "esx-vmci/hypervisor/soap_https.cc"},
+    r"(SQLiteCpp/|sqlite3\.h)": {"esx-vmci/tenancy/sqlite_file.cc"},
+    r"pugixml\.hpp": {"esx-vmci/hypervisor/soap_xml.cc", "esx-vmci/hypervisor/soap_print.cc", "cli/xml_output.cc"},
 }
 
 FORBIDDEN_WORDS = {
@@ -238,7 +241,7 @@ def every_mutex_is_listed(root):
     for path in code_files(root):
         if str(path) == "base/mutex.h":
             continue
-        declared = re.findall(r"^\s*(?:mutable |static |inline )*(?:base::)?Mutex (\w+)\b[^(]*;", read(root, path), re.MULTILINE)
+        declared = re.findall(r"^\s*(?:mutable |static |inline )*(?:base::)?Mutex (\w+)\b[^(;\n]*;", read(root, path), re.MULTILINE)
         in_code += [f"{path} {name}" for name in declared]
     in_docs = []
     for cells in table_rows(read_or_empty(root, "docs/threading.md")):

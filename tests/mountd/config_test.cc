@@ -277,8 +277,35 @@ TEST_F(MountdConfig, PredecessorsFlagsAreUnderstoodOrRefusedWithAReplacement) {
   EXPECT_EQ(old.log.level, base::log::Level::kWarn);
   EXPECT_EQ(old.host_name, "x");
   EXPECT_THAT(refusal({"-port", "1019"}),
-              AllOf(HasSubstr("flag '-port' of the predecessor"), HasSubstr("--datastore")));
+              AllOf(HasSubstr("flag '-port' of the predecessor"), HasSubstr("--control-plane vsock:")));
   EXPECT_THAT(refusal({"-mock_esx"}), HasSubstr("flag '-mock_esx'"));
+}
+
+TEST_F(MountdConfig, TheControlPlaneIsThisProcessOrAnEndpoint) {
+  EXPECT_EQ(config({}).control_plane, std::nullopt);
+  EXPECT_EQ(config({"--control-plane", "embedded"}).control_plane, std::nullopt);
+  const auto guest = config({"--control-plane", "vsock:"}).control_plane;
+  ASSERT_TRUE(guest);
+  EXPECT_EQ(guest->kind, esx::Endpoint::Kind::kVsock);
+  EXPECT_EQ(guest->cid, 2u);
+  EXPECT_EQ(guest->port, 1019u);
+  const auto local = config({"--config", file("control-plane = \"unix:/run/x.sock\"\n")}).control_plane;
+  ASSERT_TRUE(local);
+  EXPECT_EQ(local->path, "/run/x.sock");
+  EXPECT_THAT(refusal({"--control-plane", "http://x"}),
+              AllOf(HasSubstr("--control-plane"), HasSubstr("http://x")));
+}
+
+TEST_F(MountdConfig, TlsFilesGoWithTcpAndOnlyWithIt) {
+  const Config config = this->config({"--control-plane", "tcp:esx:1019", "--tls-authority", "/c/ca.crt",
+                                      "--tls-certificate", "/c/guest.crt", "--tls-key", "/c/guest.key"});
+  EXPECT_EQ(config.tls.authority, "/c/ca.crt");
+  EXPECT_EQ(config.tls.certificate, "/c/guest.crt");
+  EXPECT_EQ(config.tls.key, "/c/guest.key");
+  EXPECT_THAT(refusal({"--control-plane", "tcp:esx:1019", "--tls-authority", "/c/ca.crt"}),
+              AllOf(HasSubstr("--tls-key"), HasSubstr("vdvs cert")));
+  EXPECT_THAT(refusal({"--control-plane", "vsock:", "--tls-key", "/c/guest.key"}),
+              HasSubstr("tcp:HOST:PORT only"));
 }
 
 TEST_F(MountdConfig, UnknownFlagOrArgumentIsRefused) {
@@ -292,9 +319,10 @@ TEST_F(MountdConfig, UnknownFlagOrArgumentIsRefused) {
 TEST_F(MountdConfig, HelpListsFlagsAndVariables) {
   ParsedArguments parsed = parse({"--help"});
   EXPECT_THAT(parsed.exit_status, Optional(0));
-  for (const char* flag : {"datastore", "driver", "state-dir", "run-dir", "plugin-dir", "mount-root",
-                           "docker-socket", "group", "host-name", "detach-linger", "threads", "log-level",
-                           "log-file", "log-max-mb", "log-max-files", "config"}) {
+  for (const char* flag : {"datastore",  "driver",        "state-dir",     "run-dir",       "plugin-dir",
+                           "mount-root", "docker-socket", "group",         "host-name",     "detach-linger",
+                           "threads",    "log-level",     "control-plane", "tls-authority", "tls-certificate",
+                           "tls-key",    "log-file",      "log-max-mb",    "log-max-files", "config"}) {
     EXPECT_THAT(parsed.message, HasSubstr(std::string("--") + flag));
     std::string variable = "VDVS_";
     for (const char* c = flag; *c != '\0'; ++c)

@@ -242,8 +242,20 @@ TEST_F(VolumeKeeperTest, TracesFindTheAttachedTheMountedAndTheHeld) {
   auto traces = keeper_.traces();
   ASSERT_TRUE(traces);
   std::vector<std::string> texts;
-  for (const auto& trace : *traces) texts.push_back(trace.text());
+  EXPECT_TRUE(traces->is_whole);
+  for (const auto& trace : traces->volumes) texts.push_back(trace.text());
   EXPECT_EQ(texts, (std::vector<std::string>{"db@ds", "gone@ds"}));
+}
+
+TEST_F(VolumeKeeperTest, TracesSayWhenTheControlPlaneIsSilent) {
+  create();
+  ASSERT_TRUE(holders_->add("gone@ds", "id", {}));
+  fake_.machine.is_reachable = false;
+  auto traces = keeper_.traces();
+  ASSERT_TRUE(traces);
+  EXPECT_FALSE(traces->is_whole);
+  ASSERT_EQ(traces->volumes.size(), 1u);
+  EXPECT_EQ(traces->volumes.front().text(), "gone@ds");
 }
 
 TEST_F(VolumeKeeperTest, ASilentControlPlaneIsAnsweredFromMemory) {

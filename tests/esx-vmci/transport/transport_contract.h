@@ -228,7 +228,8 @@ TEST_P(TransportContract, ManyMessagesCrossInOrder) {
   std::function<void()> echo = [&] {
     served_.back()->read(soon(), [&](base::Result<std::string> frame) {
       if (!frame) return;
-      served_.back()->write(std::move(*frame), soon(), [&](base::Result<void> sent) { echoed += sent ? 1 : 0; });
+      served_.back()->write(std::move(*frame), soon(),
+                            [&](base::Result<void> sent) { echoed += sent ? 1 : 0; });
       echo();
     });
   };

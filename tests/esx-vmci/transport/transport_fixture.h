@@ -53,14 +53,20 @@ class Transport {
   virtual std::size_t max_idle() const { return 1000; }
 };
 
-using MakeTransport = std::function<std::unique_ptr<Transport>()>;
+struct MakeTransport {
+  std::string name;
+  std::function<std::unique_ptr<Transport>()> make;
+};
+inline void PrintTo(const MakeTransport& transport, std::ostream* out) { *out << transport.name; }
 
-/// The suite's prefix says which transport it is; the parameter has no text of its own.
-inline std::string name_of_transport(const ::testing::TestParamInfo<MakeTransport>&) { return "Each"; }
+template <typename T>
+MakeTransport transport_named(std::string name) {
+  return {std::move(name), [] { return std::make_unique<T>(); }};
+}
 
 class TransportContract : public ::testing::TestWithParam<MakeTransport> {
  protected:
-  TransportContract() : transport_(GetParam()()) {}
+  TransportContract() : transport_(GetParam().make()) {}
 
   void SetUp() override { listen({}); }
 

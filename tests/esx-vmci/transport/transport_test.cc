@@ -5,12 +5,8 @@
 namespace vdvs::esx::test {
 namespace {
 
-INSTANTIATE_TEST_SUITE_P(Unix, TransportContract,
-                         ::testing::Values([] { return std::make_unique<UnixTransport>(); }),
-                         name_of_transport);
-INSTANTIATE_TEST_SUITE_P(Tcp, TransportContract,
-                         ::testing::Values([] { return std::make_unique<TcpTransport>(); }),
-                         name_of_transport);
+INSTANTIATE_TEST_SUITE_P(Unix, TransportContract, ::testing::Values(transport_named<UnixTransport>("unix")));
+INSTANTIATE_TEST_SUITE_P(Tcp, TransportContract, ::testing::Values(transport_named<TcpTransport>("tcp")));
 
 }  // namespace
 }  // namespace vdvs::esx::test

@@ -130,9 +130,7 @@ TEST_P(UnixListener, OutlivesARunOutOfDescriptors) {
   EXPECT_EQ(served_.size(), 3);
 }
 
-INSTANTIATE_TEST_SUITE_P(Unix, UnixListener,
-                         ::testing::Values([] { return std::make_unique<UnixTransport>(); }),
-                         name_of_transport);
+INSTANTIATE_TEST_SUITE_P(Unix, UnixListener, ::testing::Values(transport_named<UnixTransport>("unix")));
 
 }  // namespace
 }  // namespace vdvs::esx::test

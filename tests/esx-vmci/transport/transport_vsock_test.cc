@@ -52,8 +52,7 @@ class VsockTransport : public Transport {
 };
 
 INSTANTIATE_TEST_SUITE_P(Vsock, TransportContract,
-                         ::testing::Values([] { return std::make_unique<VsockTransport>(); }),
-                         name_of_transport);
+                         ::testing::Values(transport_named<VsockTransport>("vsock")));
 
 class VsockDoor : public TransportContract {};
 
@@ -73,9 +72,7 @@ TEST_P(VsockDoor, ACallerWithoutAPrivilegedPortIsClosedWithoutAReplyAndCounted) 
   EXPECT_TRUE(served_.empty());
 }
 
-INSTANTIATE_TEST_SUITE_P(Vsock, VsockDoor,
-                         ::testing::Values([] { return std::make_unique<VsockTransport>(); }),
-                         name_of_transport);
+INSTANTIATE_TEST_SUITE_P(Vsock, VsockDoor, ::testing::Values(transport_named<VsockTransport>("vsock")));
 
 }  // namespace
 }  // namespace vdvs::esx::test

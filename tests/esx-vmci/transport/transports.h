@@ -136,8 +136,8 @@ class Pki {
  public:
   Pki() {
     EXPECT_TRUE(make_authority(folder_.path(), {.name = "test authority", .hosts = {}}));
-    auto service = make_service_certificate(
-        folder_.path(), {.name = "service", .hosts = {"127.0.0.1", "::1", "localhost"}});
+    auto service = make_service_certificate(folder_.path(),
+                                            {.name = "service", .hosts = {"127.0.0.1", "::1", "localhost"}});
     EXPECT_TRUE(service);
     service_ = *service;
   }
@@ -156,9 +156,7 @@ class Pki {
 
 class TcpTransport : public Transport {
  public:
-  Endpoint listening() override {
-    return {.kind = Endpoint::Kind::kTcp, .port = 0, .host = "127.0.0.1"};
-  }
+  Endpoint listening() override { return {.kind = Endpoint::Kind::kTcp, .port = 0, .host = "127.0.0.1"}; }
   TlsFiles service_files() override { return pki_.service(); }
   TlsFiles guest_files() override { return guest_; }
   std::unique_ptr<RawStream> raw(const Endpoint& endpoint) override {

@@ -23,10 +23,11 @@ VsockSystem esxi(const std::string& path, int family, std::vector<unsigned long>
             if (asked_path != path) return base::fail(ErrorCode::kNotFound, "no '{}'", asked_path);
             return base::open_file("/dev/null", O_RDONLY);
           },
-          .ask = [family, asked](const base::UniqueFd&, unsigned long request) {
-            if (asked != nullptr) asked->push_back(request);
-            return request == 1976 ? family : 1;
-          }};
+          .ask =
+              [family, asked](const base::UniqueFd&, unsigned long request) {
+                if (asked != nullptr) asked->push_back(request);
+                return request == 1976 ? family : 1;
+              }};
 }
 
 TEST(VsockFamily, IsLinuxsOwnWhereTheKernelHasIt) {

@@ -355,7 +355,8 @@ def the_predecessors_tests_have_ours(root):
             is_there = name in google | python
             if not is_there and kind[0].islower():  # a ctest of the folder of that name; a folder that is not there yet says nothing
                 lists = root / "tests" / kind / "CMakeLists.txt"
-                is_there = not lists.exists() or re.search(rf"\b{case}\b", lists.read_text()) is not None
+                scenarios = "".join(read(root, path) for path in files(root, ".py", under=(f"tests/{kind}",)))
+                is_there = not lists.exists() or re.search(rf"\b{case}\b", lists.read_text() + scenarios) is not None
             if not is_there:
                 complaints.append(f"docs/predecessor-tests.md: there is no test '{name}'")
     return complaints

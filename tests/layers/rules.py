@@ -45,6 +45,9 @@ FORBIDDEN_WORDS = {
     r"\b(TODO|FIXME|XXX)\b": "leaves work for later: do it, or say in the docs what is not there",
 }
 
+# Where a program's flags are explained.
+PAGES_OF_FLAGS = {"mountd": "docs/configuration.md", "vmdkopsd": "docs/service.md"}
+
 # Test helpers that ask the kernel again and again for a state that it tells by no event.
 MAY_SLEEP = {"tests/blockdev/loop_node.h"}
 
@@ -304,17 +307,18 @@ def flags_of(help_text):
     return sorted({flag for flag in flags if flag not in ("--help", "--version")})
 
 
-def compare_flags(help_text, page):
+def compare_flags(help_text, page, name="docs/configuration.md"):
     in_docs = [match.group(1) for cells in table_rows(page) if (match := re.fullmatch(r"`(--[a-z-]+)[^`]*`", cells[0]))]
-    return compare("flag", flags_of(help_text), in_docs, "docs/configuration.md")
+    return compare("flag", flags_of(help_text), in_docs, name)
 
 
-def every_flag_is_documented(root, mountd):
-    """docs/configuration.md has a row for each flag that `mountd --help` prints, and for no other."""
-    done = subprocess.run([mountd, "--help"], capture_output=True, text=True, timeout=60, check=False)
+def every_flag_is_documented(root, program):
+    """The program's page has a row for each flag that its --help prints, and for no other."""
+    page = PAGES_OF_FLAGS[pathlib.Path(program).name]
+    done = subprocess.run([program, "--help"], capture_output=True, text=True, timeout=60, check=False)
     if done.returncode != 0:
-        return [f"{mountd} --help: exit status {done.returncode}"]
-    return compare_flags(done.stdout, read_or_empty(root, "docs/configuration.md"))
+        return [f"{program} --help: exit status {done.returncode}"]
+    return compare_flags(done.stdout, read_or_empty(root, page), page)
 
 
 def every_decision_is_listed(root):

@@ -125,6 +125,9 @@ class AdminService final : public Admin {
  private:
   /// The change is made, or was refused: a log that cannot be written does not undo it, but both sides hear.
   void record(const AdminCommand& command, Result<AdminOutput>& result) const {
+    base::log::info("an administrator's command", {{"verb", command.verb},
+                                                   {"who", command.asked_by},
+                                                   {"result", result ? "done" : result.error().text()}});
     if (!audit_) return;
     const auto written = audit_->append(command, result);
     if (written) return;

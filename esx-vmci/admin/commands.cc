@@ -39,7 +39,7 @@ constexpr std::array kVolumeDetach{
     FlagRule{"vmgroup", "NAME", ValueKind::kVmGroup, false,
              "the vmgroup that it belongs to, where several have one"},
     FlagRule{"force", "", ValueKind::kNone, false,
-             "needed: the disk goes, whatever its VM is doing with it"}};
+             "needed while a VM has it: the disk goes, whatever that VM is doing with it"}};
 constexpr std::array kPolicyContent{
     FlagRule{"name", "NAME", ValueKind::kPolicy, true, "the policy's name"},
     FlagRule{"content", "CONTENT", ValueKind::kText, true,

@@ -1,3 +1,5 @@
+#include <pthread.h>
+
 #include <boost/asio/executor_work_guard.hpp>
 #include <boost/asio/io_context.hpp>
 #include <boost/asio/post.hpp>
@@ -69,7 +71,10 @@ class AsioLink final : public ServiceLink {
       : endpoint_(std::move(endpoint)),
         tls_(std::move(tls)),
         work_(asio::make_work_guard(loop_)),
-        thread_([this] { loop_.run(); }) {}
+        thread_([this] {
+          ::pthread_setname_np(::pthread_self(), "link");
+          loop_.run();
+        }) {}
   ~AsioLink() override;
 
   Result<Service> service(Deadline deadline) override;

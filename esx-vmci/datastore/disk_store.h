@@ -100,6 +100,10 @@ class DiskStore {
   };
   virtual LockKey lock_key(std::string_view volume) const = 0;
 
+  /// The volumes that somebody is making now, or has left half made (`clean_up` has not come by yet). None
+  /// where the store cannot tell.
+  virtual base::Result<std::vector<std::string>> in_the_making() const { return std::vector<std::string>(); }
+
   // The rest needs the volume's lock.
 
   /// Finishes or takes away what an interrupted create or remove of this volume has left.

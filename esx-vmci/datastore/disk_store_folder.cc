@@ -87,6 +87,8 @@ class FolderDiskStore final : public DiskStore {
     return {folder_.path(), VolumeFolder::lock_offset(volume)};
   }
 
+  Result<std::vector<std::string>> in_the_making() const override;
+
   Result<void> settle(const std::string& volume) const override;
   Result<void> save(StoredDisk& disk, Durability durability) const override;
   Result<void> create(const std::string& volume, const NewDisk& wish, const std::optional<CopySource>& source,
@@ -418,6 +420,14 @@ Result<void> FolderDiskStore::settle(const std::string& volume) const {
                     {{"volume", volume}, {"datastore", name_}, {"marker", marker}});
   }
   return {};
+}
+
+Result<std::vector<std::string>> FolderDiskStore::in_the_making() const {
+  ASSIGN_OR_RETURN(const std::vector<std::string> names, folder_.names());
+  std::vector<std::string> volumes;
+  for (const std::string& file : names)
+    if (auto volume = volume_of(file, kCreatingEnding)) volumes.push_back(std::move(*volume));
+  return volumes;
 }
 
 Result<void> FolderDiskStore::clean_up() const {

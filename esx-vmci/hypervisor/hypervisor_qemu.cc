@@ -269,7 +269,13 @@ void Machines::tell_power(const VmState& state) {
     base::MutexLock lock(mutex_);
     watcher = watcher_;
   }
-  if (watcher) power_strands_.post(state.vm.uuid, [watcher = std::move(watcher), state] { watcher(state); });
+  if (!watcher) return;
+  power_strands_.post(state.vm.uuid, [this, watcher = std::move(watcher), state] {
+    QemuMachine* machine = machine_of(state.vm);
+    if (machine != nullptr && state.power != PowerState::kOff)
+      machine->close_leftovers(base::deadline_in(kQemuOperationTime));
+    watcher(state);
+  });
 }
 
 }  // namespace

@@ -97,6 +97,20 @@ Result<void> QemuMachine::detach(const Disk& disk, Deadline deadline) {
   return fail(ErrorCode::kInUse, "'{}' does not leave vm '{}'", disk.extent_path, vm().name);
 }
 
+void QemuMachine::close_leftovers(Deadline deadline) {
+  const auto turn = Turn::take(*this, deadline);
+  if (!turn) return;  // whoever has it so long is not done; the next attach or detach of the disk closes it
+  const auto disks = look(deadline);
+  if (!disks) return;
+  for (const QemuDisk& disk : *disks) {
+    if (disk.key.empty() || disk.has_device) continue;
+    const auto removed = remove_node(disk.key, deadline);
+    base::log::info(
+        "closed an image that no device uses",
+        {{"vm", vm().name}, {"disk", disk.path}, {"result", removed ? "closed" : removed.error().text()}});
+  }
+}
+
 Result<void> QemuMachine::plug(const Disk& disk, Deadline deadline) {
   const std::string key = key_of(disk);
   ASSIGN_OR_RETURN(

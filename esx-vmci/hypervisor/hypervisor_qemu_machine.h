@@ -45,6 +45,9 @@ class QemuMachine {
   /// not let go.
   base::Result<void> detach(const Disk& disk, base::Deadline deadline);
 
+  /// Closes the images that no device uses: what an attach or detach has left that ended with its service.
+  void close_leftovers(base::Deadline deadline);
+
   using DisksAnswer = std::function<void(base::Result<std::vector<QemuDisk>>)>;
   /// The files that it has open. Of a VM that does not answer: what it had when it last did; at once, where
   /// it did not answer the time before. Errors: kUnavailable where it never did. `done` may come on the loop,

@@ -8,6 +8,7 @@
 #include "base/fd.h"
 #include "base/log.h"
 #include "esx-vmci/datastore/datastores_folder.h"
+#include "esx-vmci/hypervisor/hypervisor_qemu.h"
 
 namespace vdvs::esx {
 namespace {
@@ -17,6 +18,7 @@ using base::fail;
 using base::Result;
 
 constexpr std::uint64_t kMegabyte = 1ull << 20;
+constexpr std::string_view kQemu = "qemu:";
 
 std::string system_host_name() {
   constexpr std::size_t kMaxHostNameBytes = 256;
@@ -48,6 +50,44 @@ std::unique_ptr<VmDirectory> make_loop_vms(const ServiceConfig& config) {
   return make_local_vm_directory(std::move(host), std::move(vms));
 }
 
+/// A hypervisor that another owns: one that is the directory of its VMs too has one owner, but both roles.
+class BorrowedHypervisor final : public Hypervisor {
+ public:
+  explicit BorrowedHypervisor(Hypervisor& lender) : lender_(lender) {}
+  Result<base::DiskAddress> attach(const Vm& vm, const Disk& disk) override {
+    return lender_.attach(vm, disk);
+  }
+  Result<void> detach(const Vm& vm, const Disk& disk) override { return lender_.detach(vm, disk); }
+  Result<void> force_detach(const Vm& vm, const Disk& disk) override {
+    return lender_.force_detach(vm, disk);
+  }
+  Result<std::optional<Attachment>> find(const Disk& disk) override { return lender_.find(disk); }
+  Result<std::vector<Attachment>> attached_in(const std::string& place) override {
+    return lender_.attached_in(place);
+  }
+
+ private:
+  Hypervisor& lender_;
+};
+
+/// Who attaches disks, and who the VMs are.
+Result<void> assemble_hypervisor(const ServiceConfig& config, ServiceAssembly& assembly) {
+  if (config.hypervisor == "loop") {
+    assembly.hypervisor = make_loop_hypervisor();
+    assembly.vms = make_loop_vms(config);
+    return {};
+  }
+  if (config.hypervisor.starts_with(kQemu)) {
+    ASSIGN_OR_RETURN(QemuConfig vms, load_qemu_config(config.hypervisor.substr(kQemu.size())));
+    auto qemu = make_qemu_hypervisor(std::move(vms));
+    assembly.hypervisor = std::make_unique<BorrowedHypervisor>(*qemu);
+    assembly.vms = std::move(qemu);  // so that what its threads tell of VMs ends before all they tell it to
+    return {};
+  }
+  return fail(ErrorCode::kInvalid, "hypervisor '{}': there are loop, qemu:FILE and vsphere:FILE",
+              config.hypervisor);
+}
+
 void warn(std::string_view what, const Datastore& datastore, const base::Error& error) {
   base::log::warn(what, {{"datastore", datastore.name}, {"cause", error.text()}});
 }
@@ -76,7 +116,20 @@ Result<std::vector<Tenancy::StoredVolume>> volumes_of(const ServiceParts& parts,
     ASSIGN_OR_RETURN(const StoredDisk disk, store->load(name.volume()));
     volumes.push_back({name.volume(), (disk.descriptor.size_bytes + kMegabyte - 1) / kMegabyte});
   }
+  // What another service is making now has its row, and no disk yet.
+  ASSIGN_OR_RETURN(const auto begun, store->in_the_making());
+  for (const std::string& volume : begun) volumes.push_back({volume, std::nullopt});
   return volumes;
+}
+
+/// A database of the predecessor's version 1.1 knows its members by their uuids alone.
+void name_members(const ServiceParts& parts) {
+  const auto vms = parts.vms.vms();
+  if (!vms) return;  // the next start may know them
+  std::vector<Tenancy::Member> known;
+  for (const VmState& state : *vms) known.push_back({state.vm.uuid, state.vm.name});
+  if (auto named = parts.tenancy.name_members(known); !named)
+    base::log::warn("cannot name the members of vmgroups", {{"cause", named.error().text()}});
 }
 
 void reconcile_quotas(const ServiceParts& parts, const Datastore& datastore,
@@ -95,10 +148,6 @@ void reconcile_quotas(const ServiceParts& parts, const Datastore& datastore,
 Result<ServiceAssembly> assemble_service(const ServiceConfig& config, bool makes_datastores) {
   ServiceAssembly assembly;
   assembly.tenancy = make_sqlite_tenancy(config.database);
-  if (config.hypervisor != "loop") {
-    return fail(ErrorCode::kInvalid, "hypervisor '{}': there are loop, qemu:FILE and vsphere:FILE",
-                config.hypervisor);
-  }
   ASSIGN_OR_RETURN(assembly.marks, DatastoreMarks::open(config.state_dir));
   std::vector<DatastoreFolder> folders;
   for (const std::string& text : config.datastores) {
@@ -107,8 +156,7 @@ Result<ServiceAssembly> assemble_service(const ServiceConfig& config, bool makes
     assembly.marks->watch(folder);
     folders.push_back(std::move(folder));
   }
-  assembly.hypervisor = make_loop_hypervisor();
-  assembly.vms = make_loop_vms(config);
+  RETURN_IF_ERROR(assemble_hypervisor(config, assembly));
   ASSIGN_OR_RETURN(assembly.datastores, make_folder_datastores(std::move(folders), makes_datastores));
   assembly.operations = std::make_unique<VolumeOperations>(*assembly.hypervisor, assembly.vms.get());
   for (const Datastore& datastore : assembly.datastores->all()) {
@@ -128,6 +176,7 @@ void settle_what_was_left(const ServiceParts& parts) {
     base::log::warn("cannot compare quotas with volumes", {{"cause", groups.error().text()}});
     return;
   }
+  name_members(parts);
   for (const Datastore& datastore : datastores) reconcile_quotas(parts, datastore, *groups);
 }
 

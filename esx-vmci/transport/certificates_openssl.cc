@@ -63,10 +63,14 @@ struct Profile {
   const char* basic_constraints;
   const char* key_usage;
   const char* extended_key_usage;  ///< nullptr: none.
+  std::chrono::hours life;         ///< Where none is asked for.
 };
-constexpr Profile kAuthorityProfile{"critical,CA:TRUE,pathlen:0", "critical,keyCertSign,cRLSign", nullptr};
-constexpr Profile kServiceProfile{"critical,CA:FALSE", "critical,digitalSignature", "serverAuth"};
-constexpr Profile kGuestProfile{"critical,CA:FALSE", "critical,digitalSignature", "clientAuth"};
+constexpr Profile kAuthorityProfile{"critical,CA:TRUE,pathlen:0", "critical,keyCertSign,cRLSign", nullptr,
+                                    kAuthorityLife};
+constexpr Profile kServiceProfile{"critical,CA:FALSE", "critical,digitalSignature", "serverAuth",
+                                  kCertificateLife};
+constexpr Profile kGuestProfile{"critical,CA:FALSE", "critical,digitalSignature", "clientAuth",
+                                kCertificateLife};
 
 Result<void> check_wish(const CertificateWish& wish) {
   if (wish.name.empty() || wish.name.size() > kMaxCommonNameBytes) {
@@ -81,7 +85,7 @@ Result<void> check_wish(const CertificateWish& wish) {
   if (wish.name.front() == '.')
     return fail(ErrorCode::kInvalid, "make a certificate for '{}': a name does not begin with '.'",
                 wish.name);
-  if (wish.valid_for.count() <= 0 || wish.valid_for > kMaxValidFor)
+  if (wish.valid_for.count() < 0 || wish.valid_for > kMaxValidFor)
     return fail(ErrorCode::kInvalid, "make a certificate for '{}': valid for {} h (1 h to 100 years)",
                 wish.name, wish.valid_for.count());
   return {};
@@ -130,10 +134,10 @@ Result<void> set_serial(X509& certificate) {
   return {};
 }
 
-Result<void> fill(X509& certificate, EVP_PKEY& key, const CertificateWish& wish) {
+Result<void> fill(X509& certificate, EVP_PKEY& key, const CertificateWish& wish, std::chrono::hours life) {
   RETURN_IF_ERROR(set_serial(certificate));
   X509_NAME* subject = ::X509_get_subject_name(&certificate);
-  const long lifetime_seconds = std::chrono::seconds(wish.valid_for).count();
+  const long lifetime_seconds = std::chrono::seconds(life).count();
   if (::X509_set_version(&certificate, X509_VERSION_3) != 1 ||
       ::X509_NAME_add_entry_by_txt(subject, "CN", MBSTRING_UTF8,
                                    reinterpret_cast<const unsigned char*>(wish.name.data()),
@@ -152,8 +156,15 @@ Result<Certificate> make_certificate(const CertificateWish& wish, const Profile&
                                      const std::string& hosts, EVP_PKEY& key, const Authority* authority) {
   Certificate certificate(::X509_new());
   if (certificate == nullptr) return openssl_failed("make a certificate");
-  RETURN_IF_ERROR(fill(*certificate, key, wish));
+  const auto life = wish.valid_for.count() == 0 ? profile.life : wish.valid_for;
+  RETURN_IF_ERROR(fill(*certificate, key, wish, life));
   X509& issuer = authority == nullptr ? *certificate : *authority->certificate;
+  if (::ASN1_TIME_compare(::X509_get0_notAfter(certificate.get()), ::X509_get0_notAfter(&issuer)) > 0) {
+    return std::unexpected(
+        base::Error(ErrorCode::kInvalid,
+                    fmt::format("make a certificate for '{}': it would outlive its authority", wish.name),
+                    "ask for fewer days, or make a new authority"));
+  }
   if (::X509_set_issuer_name(certificate.get(), ::X509_get_subject_name(&issuer)) != 1)
     return openssl_failed("name the issuer");
   RETURN_IF_ERROR(add_extension(*certificate, issuer, NID_basic_constraints, profile.basic_constraints));
@@ -177,9 +188,16 @@ std::string content_of(BIO& bio) {
 }
 
 Result<void> write_new_file(const std::string& path, std::string_view bytes, unsigned mode) {
-  ASSIGN_OR_RETURN(UniqueFd fd, base::open_file(path, O_WRONLY | O_CREAT | O_EXCL, mode));
-  RETURN_IF_ERROR(base::write_all(fd, bytes, path));
-  return base::sync_all(fd, path);
+  auto fd = base::open_file(path, O_WRONLY | O_CREAT | O_EXCL, mode);
+  if (!fd && fd.error().code() == ErrorCode::kExists) {
+    return std::unexpected(base::Error(ErrorCode::kExists, fmt::format("write '{}': it exists already", path),
+                                       "move it away, or choose another folder or name"));
+  }
+  if (!fd) return std::unexpected(std::move(fd).error());
+  auto written = base::write_all(*fd, bytes, path);
+  if (written) written = base::sync_all(*fd, path);
+  if (!written) ::unlink(path.c_str());
+  return written;
 }
 
 /// Both or none.

@@ -6,6 +6,8 @@
 // unread makes the kernel throw away what was sent.
 //
 // The end of a stream without TLS's own goodbye is an end like any other: our frames carry their length.
+#include <sys/stat.h>
+
 #include <array>
 #include <boost/asio/ip/tcp.hpp>
 #include <boost/asio/post.hpp>
@@ -13,6 +15,7 @@
 #include <boost/asio/ssl/stream.hpp>
 #include <boost/asio/steady_timer.hpp>
 
+#include "base/log.h"
 #include "esx-vmci/transport/stream_channel.h"
 #include "esx-vmci/transport/tls.h"
 
@@ -98,7 +101,7 @@ class Handshake : public std::enable_shared_from_this<Handshake> {
     timer_.cancel();
     if (is_late_) return refuse("the handshake took too long");
     if (failure) {
-      refuse(tls_failure(stream_, failure));
+      refuse(tls_failure(stream_, refused_, failure));
       return say_farewell();
     }
     Result<std::string> name = certificate_name(stream_);
@@ -138,23 +141,64 @@ class Handshake : public std::enable_shared_from_this<Handshake> {
   ConnectionInfo info_;
   OnChannel handler_;
   net::steady_timer timer_;
+  const RefusedSubject refused_ = watch_for_refusal(stream_);
   bool is_late_ = false;
   std::array<char, 512> rest_{};
 };
 
+/// What a file is now, as far as it shows without being read: a replaced or rewritten one differs.
+struct FileMark {
+  std::uint64_t inode = 0;
+  std::int64_t size_bytes = -1;  ///< -1: it is not there.
+  std::int64_t changed_ns = 0;
+  bool operator==(const FileMark&) const = default;
+};
+
+FileMark mark_of(const std::string& path) {
+  struct stat status = {};
+  if (::stat(path.c_str(), &status) != 0) return {};
+  constexpr std::int64_t kNanoseconds = 1'000'000'000;
+  return {status.st_ino, status.st_size, status.st_mtim.tv_sec * kNanoseconds + status.st_mtim.tv_nsec};
+}
+
+using FileMarks = std::array<FileMark, 3>;
+
+FileMarks marks_of(const TlsFiles& files) {
+  return {mark_of(files.authority), mark_of(files.certificate), mark_of(files.key)};
+}
+
+/// Looks at its files before each handshake, so that a renewed certificate counts from the next connection
+/// on, without a restart. Files that do not belong together (a renewal is under way) change nothing.
 class AsioTlsGate : public TlsGate {
  public:
-  AsioTlsGate(net::io_context& loop, std::unique_ptr<TlsContext> context)
-      : loop_(loop), context_(std::move(context)) {}
+  AsioTlsGate(net::io_context& loop, TlsFiles files, FileMarks marks, std::unique_ptr<TlsContext> context)
+      : loop_(loop), files_(std::move(files)), marks_(marks), context_(std::move(context)) {}
 
   void admit(UniqueFd fd, ConnectionInfo info, base::Deadline deadline, OnChannel handler) override {
+    look_at_files();
+    // The stream keeps what it needs of the context, which may be replaced before the handshake is over.
     std::make_shared<Handshake>(loop_, *context_, std::move(info), std::move(handler))
         ->start(std::move(fd), deadline);
   }
 
  private:
+  void look_at_files() {
+    const FileMarks now = marks_of(files_);
+    if (now == marks_) return;
+    marks_ = now;
+    auto renewed = make_tls_context(files_, TlsSide::kService);
+    if (!renewed) {
+      return base::log::warn("changed TLS files are not used; going on with those that were read before",
+                             {{"certificate", files_.certificate}, {"cause", renewed.error().text()}});
+    }
+    context_ = std::move(*renewed);
+    base::log::info("TLS files read again", {{"certificate", files_.certificate}});
+  }
+
   net::io_context& loop_;
-  const std::unique_ptr<TlsContext> context_;
+  const TlsFiles files_;
+  FileMarks marks_;
+  std::unique_ptr<TlsContext> context_;
 };
 
 // ---- the guest's side ----
@@ -216,7 +260,7 @@ class Connecting : public std::enable_shared_from_this<Connecting> {
           if (!failure) return self->succeed();
           const ErrorCode code =
               is_about_certificates(failure) ? ErrorCode::kDenied : ErrorCode::kUnavailable;
-          self->finish(code, tls_failure(self->stream_, failure));
+          self->finish(code, tls_failure(self->stream_, self->refused_, failure));
         });
   }
 
@@ -250,6 +294,7 @@ class Connecting : public std::enable_shared_from_this<Connecting> {
   tcp::resolver resolver_;
   net::steady_timer timer_;
   TlsStream stream_;
+  const RefusedSubject refused_ = watch_for_refusal(stream_);
   std::vector<tcp::endpoint> addresses_;
   std::size_t next_ = 0;
 };
@@ -257,8 +302,10 @@ class Connecting : public std::enable_shared_from_this<Connecting> {
 }  // namespace
 
 Result<std::unique_ptr<TlsGate>> make_tls_gate(net::io_context& loop, const TlsFiles& files) {
+  // Before they are read: what changes meanwhile is seen as a change.
+  const FileMarks marks = marks_of(files);
   ASSIGN_OR_RETURN(auto context, make_tls_context(files, TlsSide::kService));
-  return std::make_unique<AsioTlsGate>(loop, std::move(context));
+  return std::make_unique<AsioTlsGate>(loop, files, marks, std::move(context));
 }
 
 void connect_tls(net::io_context& loop, const Endpoint& endpoint, const TlsFiles& files,

@@ -8,6 +8,7 @@
 // Reading happens only while somebody asks, so a peer that sends too much is held up by its own socket.
 #pragma once
 
+#include <algorithm>
 #include <boost/asio/buffer.hpp>
 #include <boost/asio/post.hpp>
 #include <boost/asio/steady_timer.hpp>
@@ -20,9 +21,12 @@
 
 namespace vdvs::esx {
 
-/// Idle connections cost this much of read buffer; one in the middle of a long frame costs the second.
+/// Idle connections cost this much of read buffer; one in the middle of a long frame costs the second. Where
+/// frames are bounded to less (a service's requests) that is less too: a guest may begin one on each of its
+/// connections, and leave it.
 inline constexpr std::size_t kSmallReadBytes = 2048;
 inline constexpr std::size_t kLargeReadBytes = 64 * 1024;
+inline constexpr std::size_t kReadsPerFrame = 8;
 
 /// `Kind` says what differs: is_end(error), code_of(error), remedy_of(error), close(stream).
 template <typename Stream, typename Kind>
@@ -36,6 +40,8 @@ class StreamCore : public std::enable_shared_from_this<StreamCore<Stream, Kind>>
         info_(std::move(info)),
         timer_(loop),
         decoder_(info_.max_frame_bytes),
+        large_read_bytes_(
+            std::clamp(info_.max_frame_bytes / kReadsPerFrame, kSmallReadBytes, kLargeReadBytes)),
         scratch_(kSmallReadBytes) {}
 
   const Peer& peer() const { return info_.peer; }
@@ -113,13 +119,13 @@ class StreamCore : public std::enable_shared_from_this<StreamCore<Stream, Kind>>
     if (!read_handler_) return;
     base::Result<std::optional<std::string>> frame = decoder_.next();
     if (!frame) return break_with(unreadable(std::move(frame).error()));
-    resize_scratch(!*frame && (is_more_likely || scratch_.size() == kLargeReadBytes));
+    resize_scratch(!*frame && (is_more_likely || scratch_.size() == large_read_bytes_));
     if (!*frame) return receive();
     std::exchange(read_handler_, nullptr)(std::move(**frame));
   }
 
   void resize_scratch(bool is_large) {
-    const std::size_t wanted = is_large ? kLargeReadBytes : kSmallReadBytes;
+    const std::size_t wanted = is_large ? large_read_bytes_ : kSmallReadBytes;
     if (scratch_.size() != wanted) scratch_ = std::vector<char>(wanted);
   }
 
@@ -234,6 +240,7 @@ class StreamCore : public std::enable_shared_from_this<StreamCore<Stream, Kind>>
   boost::asio::steady_timer timer_;
   base::Deadline watched_until_ = base::Deadline::max();
   FrameDecoder decoder_;
+  const std::size_t large_read_bytes_;
   std::vector<char> scratch_;
   Channel::OnFrame read_handler_;
   base::Deadline read_deadline_ = base::Deadline::max();

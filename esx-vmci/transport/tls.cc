@@ -7,6 +7,7 @@
 
 #include <boost/asio/ip/address.hpp>
 #include <boost/asio/ssl/error.hpp>
+#include <boost/asio/ssl/verify_context.hpp>
 
 namespace vdvs::esx {
 namespace {
@@ -32,6 +33,25 @@ bool is_address(const std::string& host) {
   error_code failure;
   boost::asio::ip::make_address(host, failure);
   return !failure;
+}
+
+/// What a peer speaks that cannot even begin our handshake; empty for other failures.
+std::string_view not_our_tls(const error_code& failure) {
+  if (failure.category() != boost::asio::error::get_ssl_category()) return {};
+  switch (ERR_GET_REASON(static_cast<unsigned long>(failure.value()))) {
+    case SSL_R_WRONG_VERSION_NUMBER:
+    case SSL_R_HTTP_REQUEST:
+    case SSL_R_HTTPS_PROXY_REQUEST:
+    case SSL_R_BAD_PACKET_LENGTH:
+    case SSL_R_RECORD_LENGTH_MISMATCH:
+      return "the other side does not speak TLS";
+    case SSL_R_UNSUPPORTED_PROTOCOL:
+    case SSL_R_NO_PROTOCOLS_AVAILABLE:
+    case SSL_R_TLSV1_ALERT_PROTOCOL_VERSION:
+      return "the other side does not speak TLS 1.3";
+    default:
+      return {};
+  }
 }
 
 std::string subject_of(const X509* certificate) {
@@ -107,13 +127,27 @@ Result<std::string> certificate_name(TlsStream& stream) {
   return name;
 }
 
-std::string tls_failure(TlsStream& stream, const error_code& failure) {
+RefusedSubject watch_for_refusal(TlsStream& stream) {
+  auto refused = std::make_shared<std::string>();
+  // It throws only where memory has run out.
+  stream.set_verify_callback([refused](bool is_good, boost::asio::ssl::verify_context& verification) {
+    const X509* certificate = ::X509_STORE_CTX_get_current_cert(verification.native_handle());
+    if (!is_good && certificate != nullptr) *refused = subject_of(certificate);
+    return is_good;
+  });
+  return refused;
+}
+
+std::string tls_failure(TlsStream& stream, const RefusedSubject& refused, const error_code& failure) {
+  if (failure == boost::asio::error::eof || failure == boost::asio::ssl::error::stream_truncated)
+    return "the other side left in the middle of the handshake";
+  if (const std::string_view cause = not_our_tls(failure); !cause.empty())
+    return fmt::format("{} ({})", cause, failure.message());
   const long verified = ::SSL_get_verify_result(stream.native_handle());
   if (verified == X509_V_OK || !is_about_certificates(failure)) return failure.message();
-  const X509* certificate = ::SSL_get0_peer_certificate(stream.native_handle());
   const std::string_view cause = ::X509_verify_cert_error_string(verified);
-  if (certificate == nullptr) return fmt::format("{} ({})", cause, failure.message());
-  return fmt::format("{} (certificate of {})", cause, subject_of(certificate));
+  if (refused->empty()) return fmt::format("{} ({})", cause, failure.message());
+  return fmt::format("{} (certificate of {})", cause, *refused);
 }
 
 bool is_about_certificates(const error_code& failure) {

@@ -27,8 +27,15 @@ base::Result<void> expect_host(TlsStream& stream, const std::string& host);
 /// The common name of the peer's certificate, which was verified. Errors: kDenied where it has none.
 base::Result<std::string> certificate_name(TlsStream& stream);
 
+/// The subject of the certificate that this side refuses, once it has refused one. Shared with the stream,
+/// which OpenSSL calls back.
+using RefusedSubject = std::shared_ptr<const std::string>;
+/// Before the handshake.
+RefusedSubject watch_for_refusal(TlsStream& stream);
+
 /// Why a handshake or a stream failed, for people: what is wrong with which certificate, where it is that.
-std::string tls_failure(TlsStream& stream, const boost::system::error_code& failure);
+std::string tls_failure(TlsStream& stream, const RefusedSubject& refused,
+                        const boost::system::error_code& failure);
 /// The other side refused our certificate, or we refused its.
 bool is_about_certificates(const boost::system::error_code& failure);
 

@@ -31,7 +31,7 @@ WRAPPED_HEADERS = {
     r"blkid/": {"fs-format/prober_blkid.cc"},
     r"libudev\.h": {"blockdev/device_watcher_udev.cc"},
     r"boost/beast/": {"mountd/plugin_session_beast.cc", "mountd/engine_docker.cc", "esx-vmci/hypervisor/soap_https.cc"},
-    r"CLI/": {"mountd/config.cc", "esx-vmci/service/service_config.cc"},
+    r"CLI/": {"mountd/config.cc", "esx-vmci/service/service_config.cc", "cli/vdvs_arguments.cc"},
     r"spdlog/": {"base/log.cc"},
     r"(sys/mount\.h|libmount)": {"fs-format/mounter_kernel.cc", "fs-format/mount_options.cc"},
     r"openssl/": {"esx-vmci/datastore/sidecar.cc", "esx-vmci/transport/certificates_openssl.cc", "esx-vmci/transport/tls.cc",
@@ -339,6 +339,28 @@ def every_decision_is_listed(root):
 
 # ---- Markdown ----
 
+def the_predecessors_tests_have_ours(root):
+    """docs/predecessor-tests.md says which tests of ours show what the predecessor's did: each of them must be there."""
+    google, python = set(), set()
+    for path in files(root, ".cc", ".h", under=("tests",)):
+        google |= {f"{suite}.{name}" for suite, name in re.findall(r"TEST(?:_F|_P)?\((\w+), (\w+)\)", read(root, path))}
+    for path in files(root, ".py", under=("tests",)):
+        text = read(root, path)
+        for found in re.finditer(r"^class (\w+)\(.*?(?=^\S|\Z)", text, re.MULTILINE | re.DOTALL):
+            python |= {f"{found.group(1)}.{name}" for name in re.findall(r"def (test_\w+)", found.group(0))}
+    complaints = []
+    for cells in table_rows(read_or_empty(root, "docs/predecessor-tests.md")):
+        for name in re.findall(r"`(\w+\.\w+)`", cells[-1]):
+            kind, case = name.split(".")
+            is_there = name in google | python
+            if not is_there and kind[0].islower():  # a ctest of the folder of that name; a folder that is not there yet says nothing
+                lists = root / "tests" / kind / "CMakeLists.txt"
+                is_there = not lists.exists() or re.search(rf"\b{case}\b", lists.read_text()) is not None
+            if not is_there:
+                complaints.append(f"docs/predecessor-tests.md: there is no test '{name}'")
+    return complaints
+
+
 def anchors(text):
     """The anchors that GitHub makes of a page's headings."""
     found = set()
@@ -407,6 +429,7 @@ RULES = [
     the_table_is_the_one_in_the_code,
     every_volume_option_is_documented,
     every_decision_is_listed,
+    the_predecessors_tests_have_ours,
     links_between_pages_resolve,
     every_page_is_reachable,
 ]

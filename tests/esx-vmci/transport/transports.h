@@ -166,6 +166,7 @@ class TcpTransport : public Transport {
     EXPECT_EQ(peer.kind, Peer::Kind::kTls);
     EXPECT_EQ(peer.certificate, "web-1");
   }
+  const Pki& pki() const { return pki_; }
 
  private:
   Pki pki_;

@@ -13,6 +13,7 @@
 #include "base/fd.h"
 #include "base/log.h"
 #include "esx-vmci/datastore/folder_listing.h"
+#include "esx-vmci/datastore/sync_together.h"
 #include "esx-vmci/fault_points.h"
 
 namespace vdvs::esx {
@@ -325,7 +326,7 @@ Result<void> FolderDiskStore::make_files(const std::string& volume, const NewDis
   } else {
     RETURN_IF_ERROR(allocate_extent(extent, wish.shape, progress, path));
   }
-  for (const UniqueFd* file : {&extent, &metadata, &text}) RETURN_IF_ERROR(base::sync_all(*file, path));
+  RETURN_IF_ERROR(sync_together({&extent, &metadata, &text}, path));
   RETURN_IF_ERROR(fault_point(kFaultCreateExtent));
   return folder_.publish(creating_name(volume), descriptor_name(volume));
 }

@@ -487,6 +487,7 @@ TEST_F(ClientOverTls, ARefusedCertificateIsDeniedAtOnceAndNotTriedAgain) {
   EXPECT_THAT(message_of(refused), StartsWith("list: "));
   EXPECT_THAT(message_of(refused), HasSubstr(served.endpoint().text()));
   EXPECT_THAT(refused.error().remedy(), HasSubstr("vdvs cert"));
+  EXPECT_TRUE(soon([&] { return served.transport().refused_certificate > 0; })) << "counted after the alert";
   EXPECT_EQ(served.transport().refused_certificate, 1u);
 }
 

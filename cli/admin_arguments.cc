@@ -202,6 +202,7 @@ void complete_value(Completions& completions, const FlagRule& flag, std::string 
     const std::size_t items = value.rfind(',') + 1;  // of a list only the last item is completed
     prefix += value.substr(0, items);
     value.remove_prefix(items);
+    completions.goes_on = true;
   }
   completions.prefix = prefix;
   switch (flag.kind) {

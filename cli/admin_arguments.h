@@ -38,6 +38,7 @@ struct Completions {
   /// Names that only the service knows are wanted: each goes behind `prefix` ("--name=", "--vm-list=a,").
   std::optional<esx::ValueKind> names;
   std::string prefix;
+  bool goes_on = false;  ///< It is an item of a list, and another may follow: no blank is put behind it.
 };
 Completions complete_admin_arguments(std::span<const std::string> words);
 

@@ -30,7 +30,7 @@ std::string choices(std::string_view prefix) {
 std::string usage_of(const esx::CommandRule& rule) {
   std::string usage = fmt::format("usage: {} [-h]", program_and(rule.verb));
   for (const esx::FlagRule& flag : rule.flags)
-    usage += flag.is_required ? " " + spelled(flag) : fmt::format(" [{}]", spelled(flag));
+    usage += flag.is_required ? fmt::format(" {}", spelled(flag)) : fmt::format(" [{}]", spelled(flag));
   return usage + "\n";
 }
 

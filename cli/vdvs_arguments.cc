@@ -80,8 +80,11 @@ class CommandLine {
     detach->add_flag("--force", is_forced_, "It is meant: what the VM has not yet written is lost")
         ->required();
     detach->add_option("volume", detach_.volume, "VOLUME or VOLUME@DATASTORE")->required();
-    detach->add_option("--vmgroup", detach_.vmgroup, "Whose volume it is (the default group's)");
-    detach->add_option("--socket", detach_.socket, "The admin socket of the service")->capture_default_str();
+    detach->add_option("--vmgroup", detach_.vmgroup,
+                       "Whose volume it is, where several have one of that name");
+    detach->add_option("--socket", detach_.socket, "The admin socket of the service, which then must run");
+    detach->add_option("--config", detach_.config_file,
+                       "The service's settings, where it is not the usual file");
     detach->callback([this] { is_detach_ = true; });
   }
 

@@ -29,8 +29,9 @@ struct CertCommand {
 
 struct DetachCommand {
   std::string volume;
-  std::string vmgroup;  ///< Empty: the default one.
-  std::string socket = "/run/vdvs/vmdkopsd-admin.sock";
+  std::string vmgroup;  ///< Empty: whichever has it, if it is one.
+  std::string socket;   ///< Empty: where the service's settings say; and where none runs, it is done without.
+  std::string config_file;  ///< The service's settings, where it is not the usual file.
 };
 
 struct VdvsArguments {

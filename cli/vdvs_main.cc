@@ -1,14 +1,13 @@
 // vdvs: the operator's tool. Only wires: the command line, who carries the command out, and what is said of
 // it.
 
-#include <unistd.h>
-
 #include <algorithm>
 #include <cstdio>
 #include <cstdlib>
 #include <string>
 #include <vector>
 
+#include "cli/admin_run.h"
 #include "cli/vdvs_arguments.h"
 #include "esx-vmci/admin/admin.h"
 
@@ -52,8 +51,8 @@ Result<std::string> run(const CertCommand& command) {
 Result<std::string> run(const DetachCommand& command) {
   esx::AdminCommand asked{.verb = "volume detach", .flags = {{"volume", command.volume}, {"force", ""}}};
   if (!command.vmgroup.empty()) asked.flags["vmgroup"] = command.vmgroup;
-  asked.asked_by = fmt::format("uid {} (pid {})", ::getuid(), ::getpid());
-  ASSIGN_OR_RETURN(const esx::AdminOutput output, esx::make_remote_admin(command.socket)->run(asked));
+  const AdminTarget target{.socket = command.socket, .config_file = command.config_file};
+  ASSIGN_OR_RETURN(const esx::AdminOutput output, run_admin_command(target, std::move(asked)).output);
   std::string text;
   for (const std::string& line : output.lines) text += line + "\n";
   return text;

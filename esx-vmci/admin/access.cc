@@ -10,6 +10,7 @@ using base::Result;
 struct Target {
   VmGroup group;
   std::string url;
+  std::string name;  ///< As shown; the url itself where no datastore has it.
 };
 
 Result<Target> target_of(const AdminOptions& options, const Flags& flags) {
@@ -25,7 +26,18 @@ Result<Target> target_of(const AdminOptions& options, const Flags& flags) {
   }
   if (!url) return std::unexpected(std::move(url).error());
   target.url = std::move(*url);
+  target.name = name_of(options.parts.datastores, target.url);
   return target;
+}
+
+/// The database knows datastores by their urls, the administrator by the names that were given.
+Result<void> by_name(const Target& target, Result<void> result) {
+  if (result || target.url == target.name) return result;
+  const base::Error& error = result.error();
+  std::string message = error.message();
+  if (const std::size_t at = message.find(target.url); at != std::string::npos)
+    message.replace(at, target.url.size(), target.name);
+  return std::unexpected(base::Error(error.code(), std::move(message), error.remedy()));
 }
 
 Result<std::optional<std::uint64_t>> limit_of(const Flags& flags, std::string_view name) {
@@ -41,11 +53,11 @@ Result<AdminOutput> access_add(const AdminOptions& options, const Flags& flags) 
   ASSIGN_OR_RETURN(const Target target, target_of(options, flags));
   ASSIGN_OR_RETURN(const auto max_mb, limit_of(flags, "volume-maxsize"));
   ASSIGN_OR_RETURN(const auto total_mb, limit_of(flags, "volume-totalsize"));
-  RETURN_IF_ERROR(
-      options.parts.tenancy.add_privilege(target.group, {.datastore_url = target.url,
-                                                         .allow_create = has_flag(flags, "allow-create"),
-                                                         .max_volume_mb = max_mb.value_or(0),
-                                                         .usage_quota_mb = total_mb.value_or(0)}));
+  const Privilege privilege{.datastore_url = target.url,
+                            .allow_create = has_flag(flags, "allow-create"),
+                            .max_volume_mb = max_mb.value_or(0),
+                            .usage_quota_mb = total_mb.value_or(0)};
+  RETURN_IF_ERROR(by_name(target, options.parts.tenancy.add_privilege(target.group, privilege)));
   return text("vmgroup access add succeeded");
 }
 
@@ -59,13 +71,13 @@ Result<AdminOutput> access_set(const AdminOptions& options, const Flags& flags) 
   ASSIGN_OR_RETURN(change.max_volume_mb, limit_of(flags, "volume-maxsize"));
   ASSIGN_OR_RETURN(change.usage_quota_mb, limit_of(flags, "volume-totalsize"));
   ASSIGN_OR_RETURN(const Target target, target_of(options, flags));
-  RETURN_IF_ERROR(options.parts.tenancy.change_privilege(target.group, target.url, change));
+  RETURN_IF_ERROR(by_name(target, options.parts.tenancy.change_privilege(target.group, target.url, change)));
   return text("vmgroup access set succeeded");
 }
 
 Result<AdminOutput> access_rm(const AdminOptions& options, const Flags& flags) {
   ASSIGN_OR_RETURN(const Target target, target_of(options, flags));
-  RETURN_IF_ERROR(options.parts.tenancy.remove_privilege(target.group, target.url));
+  RETURN_IF_ERROR(by_name(target, options.parts.tenancy.remove_privilege(target.group, target.url)));
   return text("vmgroup access rm succeeded");
 }
 

@@ -63,6 +63,9 @@ class Admin {
   virtual base::Result<AdminOutput> run(const AdminCommand& command) = 0;
 };
 
+/// Gives a disk that exists what its storage policy says now.
+using ApplyPolicy = std::function<base::Result<void>(const Place& place, std::string_view content)>;
+
 struct AdminOptions {
   ServiceParts parts;
   std::string database_path;
@@ -71,7 +74,7 @@ struct AdminOptions {
   std::function<ServiceStatus()> status;  ///< Empty: none runs.
   /// Gives a volume that exists the changed content of its storage policy. Empty: no hypervisor here can, and
   /// a change counts for volumes made later.
-  std::function<base::Result<void>(const Place& place, std::string_view content)> apply_policy;
+  ApplyPolicy apply_policy;
 };
 /// Thread: `run` may be called from many at once.
 std::unique_ptr<Admin> make_admin(AdminOptions options);
@@ -87,8 +90,8 @@ inline constexpr std::chrono::minutes kAdminRequestTime{10};
 base::Result<bool> is_service_there(const std::string& socket_path);
 
 /// The same over a service's admin socket (a unix socket of root's), one request a connection. Errors besides
-/// the command's own: kUnavailable (no service answers there), kDenied, kLimit (too busy), kIo (closed without
-/// an answer), kTimeout.
+/// the command's own: kUnavailable (no service answers there), kDenied, kLimit (too busy), kIo (closed
+/// without an answer), kTimeout.
 std::unique_ptr<Admin> make_remote_admin(std::string socket_path,
                                          base::Clock::duration request_time = kAdminRequestTime);
 

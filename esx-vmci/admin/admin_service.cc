@@ -117,14 +117,22 @@ class AdminService final : public Admin {
     RETURN_IF_ERROR(check_command(command));
     const auto row = std::ranges::find(kHandlers, command.verb, &HandlerRow::verb);
     VDVS_CHECK(row != kHandlers.end());
+    const CommandRule& rule = *find_command_rule(command.verb);
+    // Not waited for: a full disk must not keep an administrator from freeing one. That it failed is said
+    // with the result, whose line fails the same way.
+    if (audit_ && !rule.drastic_flag.empty() && command.flags.contains(std::string(rule.drastic_flag)))
+      (void)audit_->begin(command);
     Result<AdminOutput> result = row->handler(options_, command.flags);
-    if (find_command_rule(command.verb)->is_change) record(command, result);
+    if (rule.is_change) record(command, result);
     return result;
   }
 
  private:
   /// The change is made, or was refused: a log that cannot be written does not undo it, but both sides hear.
   void record(const AdminCommand& command, Result<AdminOutput>& result) const {
+    base::log::info("an administrator's command", {{"verb", command.verb},
+                                                   {"who", command.asked_by},
+                                                   {"result", result ? "done" : result.error().text()}});
     if (!audit_) return;
     const auto written = audit_->append(command, result);
     if (written) return;

@@ -39,7 +39,7 @@ constexpr std::array kVolumeDetach{
     FlagRule{"vmgroup", "NAME", ValueKind::kVmGroup, false,
              "the vmgroup that it belongs to, where several have one"},
     FlagRule{"force", "", ValueKind::kNone, false,
-             "needed: the disk goes, whatever its VM is doing with it"}};
+             "needed while a VM has it: the disk goes, whatever that VM is doing with it"}};
 constexpr std::array kPolicyContent{
     FlagRule{"name", "NAME", ValueKind::kPolicy, true, "the policy's name"},
     FlagRule{"content", "CONTENT", ValueKind::kText, true,
@@ -91,7 +91,7 @@ constexpr std::array kRules{
     CommandRule{"volume ls", false, "List volumes", kVolumeLs},
     CommandRule{"volume shortls", false, "List volumes with the main columns", kVolumeShortLs},
     CommandRule{"volume set", true, "Change settings of a volume", kVolumeSet},
-    CommandRule{"volume detach", true, "Take a volume's disk out of its VM", kVolumeDetach},
+    CommandRule{"volume detach", true, "Take a volume's disk out of its VM", kVolumeDetach, "force"},
     CommandRule{"policy create", true, "Make a storage policy", kPolicyContent},
     CommandRule{"policy rm", true, "Remove a storage policy", kPolicyName},
     CommandRule{"policy ls", false, "List storage policies and whether they are used", {}},
@@ -99,7 +99,7 @@ constexpr std::array kRules{
                 kPolicyContent},
     CommandRule{"vmgroup create", true, "Make a vmgroup", kGroupCreate},
     CommandRule{"vmgroup update", true, "Change a vmgroup", kGroupUpdate},
-    CommandRule{"vmgroup rm", true, "Remove a vmgroup", kGroupRm},
+    CommandRule{"vmgroup rm", true, "Remove a vmgroup", kGroupRm, "remove-volumes"},
     CommandRule{"vmgroup ls", false, "List vmgroups and their VMs", {}},
     CommandRule{"vmgroup vm add", true, "Put VMs into a vmgroup", kGroupVms},
     CommandRule{"vmgroup vm rm", true, "Take VMs out of a vmgroup", kGroupVms},
@@ -110,7 +110,7 @@ constexpr std::array kRules{
     CommandRule{"vmgroup access rm", true, "Let a vmgroup use a datastore no longer", kAccessRm},
     CommandRule{"vmgroup access ls", false, "List the datastores of a vmgroup", kOnlyGroupName},
     CommandRule{"config init", true, "Make the configuration database", kConfigInit},
-    CommandRule{"config rm", true, "Remove the configuration database", kConfigRm},
+    CommandRule{"config rm", true, "Remove the configuration database", kConfigRm, "no-backup"},
     CommandRule{"config mv", true, "Move the configuration database", kConfigMv},
     CommandRule{"config status", false, "Show which configuration database is used", {}},
     CommandRule{"datastore ls", false, "List the datastores that the service has", {}},

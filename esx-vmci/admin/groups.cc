@@ -54,10 +54,12 @@ Result<void> remove_volumes(const AdminOptions& options, const VmGroup& group,
                     "stop its container first; no volume has been removed"));
   }
   for (const ScannedVolume& volume : volumes) {
+    ASSIGN_OR_RETURN(const auto row,
+                     options.parts.tenancy.row_of_volume(group, volume.datastore.url, volume.volume));
     auto removed = options.parts.operations.remove(Vm{.uuid = {}, .name = "administrator"}, volume.place());
     if (!removed)
       return std::unexpected(std::move(removed).error().within(fmt::format("remove {}", volume.text())));
-    RETURN_IF_ERROR(options.parts.tenancy.forget_volume(group, volume.datastore.url, volume.volume));
+    RETURN_IF_ERROR(options.parts.tenancy.forget_volume(group, volume.datastore.url, volume.volume, row));
   }
   return {};
 }

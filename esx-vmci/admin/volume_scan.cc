@@ -51,18 +51,19 @@ Result<std::vector<StorePlace>> stores_of(Datastores& datastores, const Datastor
 
 Result<void> scan_store(const ServiceParts& parts, const StorePlace& place, const ScanWish& wish,
                         Scan& scan) {
-  ASSIGN_OR_RETURN(const std::vector<VolumeName> names, place.store->list());
-  for (const VolumeName& name : names) {
-    ScannedVolume volume{place.datastore, place.group, place.store, name.volume(), std::nullopt};
-    if (wish.with_info) {
-      auto info = parts.operations.get(kNobody, volume.place());
-      if (info) {
-        volume.info = std::move(*info);
-      } else if (info.error().code() == ErrorCode::kNotFound) {
-        continue;  // removed since the listing
-      } else {
-        scan.notes.push_back(fmt::format("{}: {}", volume.text(), info.error().message()));
-      }
+  if (!wish.with_info) {
+    ASSIGN_OR_RETURN(const std::vector<VolumeName> names, place.store->list());
+    for (const VolumeName& name : names)
+      scan.volumes.push_back({place.datastore, place.group, place.store, name.volume(), std::nullopt});
+    return {};
+  }
+  ASSIGN_OR_RETURN(auto all, parts.operations.get_all(kNobody, *place.store));
+  for (VolumeOperations::Listed& listed : all) {
+    ScannedVolume volume{place.datastore, place.group, place.store, std::move(listed.volume), std::nullopt};
+    if (listed.info) {
+      volume.info = std::move(*listed.info);
+    } else {
+      scan.notes.push_back(fmt::format("{}: {}", volume.text(), listed.info.error().message()));
     }
     scan.volumes.push_back(std::move(volume));
   }

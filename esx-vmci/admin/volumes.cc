@@ -126,16 +126,24 @@ Result<AdminOutput> volume_detach(const AdminOptions& options, const Flags& flag
                    find_volume(options.parts, name, find_flag(flags, "vmgroup").value_or("")));
   const std::string full_name = fmt::format("{}@{}", volume.volume, volume.datastore.name);
   if (!has_flag(flags, "force")) {
+    // Nothing is done to a disk that somebody has; who it is, is what the administrator must know first.
+    ASSIGN_OR_RETURN(const VolumeInfo info,
+                     options.parts.operations.get(Vm{.uuid = {}, .name = "administrator"}, volume.place()));
+    if (!info.holder) return text(fmt::format("Volume {} is attached to no VM", full_name));
+    const std::string vm = holder_text(*info.holder, names_of_vms(options.parts.vms));
     return std::unexpected(base::Error(
-        ErrorCode::kInvalid,
-        fmt::format("detach '{}': this takes the disk out of its VM, and what is not yet written is lost",
-                    full_name),
-        "stop its container instead; or add --force"));
+        ErrorCode::kBusyElsewhere,
+        fmt::format("detach '{}': disk is attached to vm '{}'{}", full_name, vm,
+                    info.holder->since.empty() ? "" : " since " + info.holder->since),
+        fmt::format("stop its container on '{}'; if that VM will never write again, add --force: what it has "
+                    "not yet written is lost",
+                    vm)));
   }
   ASSIGN_OR_RETURN(const auto holder, options.parts.operations.force_detach(volume.place()));
   if (!holder) return text(fmt::format("Volume {} is attached to no VM", full_name));
-  return text(fmt::format("Volume {} was detached from vm '{}'", full_name,
-                          holder_text(*holder, names_of_vms(options.parts.vms))));
+  return text(fmt::format("Volume {} was detached from vm '{}'{}", full_name,
+                          holder_text(*holder, names_of_vms(options.parts.vms)),
+                          holder->since.empty() ? "" : ", which had it since " + holder->since));
 }
 
 }  // namespace vdvs::esx::admin

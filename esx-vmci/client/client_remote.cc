@@ -160,8 +160,14 @@ Result<void> ClientControlPlane::set_init(const VolumeName& name, InitState stat
 Result<void> ClientControlPlane::reset(const VolumeName& name) {
   ASSIGN_OR_RETURN(const bool is_old, is_original("reset", name.text()));
   if (is_old) return original_.reset(name);
-  RETURN_IF_ERROR(command(Command::kReset, name));
-  return {};
+  ASSIGN_OR_RETURN(const Answer answer, ask_service(*link_, Command::kReset, name.text(), {}, request_time_));
+  if (answer.result) return {};
+  if (answer.result.error().code() == ErrorCode::kInvalid && answer.was_repeated) {
+    // A blank disk cannot be reset: perhaps the lost try has made it one.
+    auto info = get(name);
+    if (info && info->init == InitState::kNew) return {};
+  }
+  return std::unexpected(answer.result.error());
 }
 
 }  // namespace

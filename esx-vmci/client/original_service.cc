@@ -260,22 +260,29 @@ Result<void> OriginalService::set_init(const VolumeName& name, InitState state, 
   return memory_.put(info.name.text(), record);
 }
 
+/// The service cannot blank a disk. The record stays until the new disk is made, so that whoever died in
+/// between, or was refused, finds by it what to make.
 Result<void> OriginalService::reset(const VolumeName& name) {
-  ASSIGN_OR_RETURN(VolumeInfo info, look(name));
-  merge(info.name, info);
-  if (info.init != InitState::kFormatting && info.init != InitState::kFormatted) {
+  auto info = look(name);
+  const VolumeName known = info ? info->name : name;
+  const auto record = memory_.find(known.text());
+  const bool is_half_done = !info && info.error().code() == ErrorCode::kNotFound && record &&
+                            (record->init == InitState::kFormatting || record->init == InitState::kFormatted);
+  if (is_half_done) return create(known, record->options);
+  if (!info) return std::unexpected(std::move(info).error());
+  merge(known, *info);
+  if (info->init != InitState::kFormatting && info->init != InitState::kFormatted) {
     return fail(ErrorCode::kInvalid,
                 "reset '{}': its state is {}, and only a disk that was being formatted can be reset",
-                name.text(), init_state_name(info.init));
+                name.text(), init_state_name(info->init));
   }
-  if (info.holder) {
-    return fail(ErrorCode::kInUse, "reset '{}': disk is attached to vm '{}'", name.text(), info.holder->name);
+  if (info->holder) {
+    return fail(ErrorCode::kInUse, "reset '{}': disk is attached to vm '{}'", name.text(),
+                info->holder->name);
   }
-  const auto record = memory_.find(info.name.text());
   VDVS_CHECK(record.has_value());
-  RETURN_IF_ERROR(command(Command::kRemove, info.name));
-  RETURN_IF_ERROR(memory_.erase(info.name.text()));
-  return create(info.name, record->options);
+  RETURN_IF_ERROR(command(Command::kRemove, known));
+  return create(known, record->options);
 }
 
 }  // namespace vdvs::esx

@@ -13,6 +13,7 @@
 #include "base/fd.h"
 #include "base/log.h"
 #include "esx-vmci/datastore/folder_listing.h"
+#include "esx-vmci/datastore/sync_together.h"
 #include "esx-vmci/fault_points.h"
 
 namespace vdvs::esx {
@@ -85,6 +86,8 @@ class FolderDiskStore final : public DiskStore {
   LockKey lock_key(std::string_view volume) const override {
     return {folder_.path(), VolumeFolder::lock_offset(volume)};
   }
+
+  Result<std::vector<std::string>> in_the_making() const override;
 
   Result<void> settle(const std::string& volume) const override;
   Result<void> save(StoredDisk& disk, Durability durability) const override;
@@ -323,7 +326,7 @@ Result<void> FolderDiskStore::make_files(const std::string& volume, const NewDis
   } else {
     RETURN_IF_ERROR(allocate_extent(extent, wish.shape, progress, path));
   }
-  for (const UniqueFd* file : {&extent, &metadata, &text}) RETURN_IF_ERROR(base::sync_all(*file, path));
+  RETURN_IF_ERROR(sync_together({&extent, &metadata, &text}, path));
   RETURN_IF_ERROR(fault_point(kFaultCreateExtent));
   return folder_.publish(creating_name(volume), descriptor_name(volume));
 }
@@ -417,6 +420,14 @@ Result<void> FolderDiskStore::settle(const std::string& volume) const {
                     {{"volume", volume}, {"datastore", name_}, {"marker", marker}});
   }
   return {};
+}
+
+Result<std::vector<std::string>> FolderDiskStore::in_the_making() const {
+  ASSIGN_OR_RETURN(const std::vector<std::string> names, folder_.names());
+  std::vector<std::string> volumes;
+  for (const std::string& file : names)
+    if (auto volume = volume_of(file, kCreatingEnding)) volumes.push_back(std::move(*volume));
+  return volumes;
 }
 
 Result<void> FolderDiskStore::clean_up() const {

@@ -39,7 +39,7 @@ std::optional<std::uint32_t> parse_number(std::string_view text) {
 
 std::optional<std::uint32_t> find_slot(const std::map<std::string, std::string>& slots,
                                        const std::string& device) {
-  auto found = slots.find(device + std::string(kSlotEnding));
+  auto found = slots.find(fmt::format("{}{}", device, kSlotEnding));
   return found == slots.end() ? std::nullopt : parse_number(found->second);
 }
 

@@ -1,13 +1,12 @@
 #include "esx-vmci/service/admin_server.h"
 
-#include <fmt/format.h>
-
 #include <boost/asio/post.hpp>
 #include <string>
 #include <unordered_map>
 #include <utility>
 
 #include "base/log.h"
+#include "esx-vmci/admin/asker.h"
 #include "esx-vmci/service/fair_queue.h"
 #include "esx-vmci/service/log_limiter.h"
 
@@ -69,9 +68,8 @@ class UnixAdminServer final : public AdminServer {
   }
 
   bool post(ChannelId id, const Channel& channel, std::string payload) {
-    std::string asked_by = fmt::format("uid {} (pid {})", channel.peer().uid, channel.peer().pid);
-    auto posted = pool_.post("admin", payload.size(), [this, id, payload, asked_by = std::move(asked_by)] {
-      std::string reply = answer_admin_request(admin_, payload, asked_by);
+    auto posted = pool_.post("admin", payload.size(), [this, id, payload, peer = channel.peer()] {
+      std::string reply = answer_admin_request(admin_, payload, describe_asker(peer.uid, peer.pid));
       boost::asio::post(loop_, on_channel(id, [this, id, reply = std::move(reply)](Channel& live) mutable {
                           live.write(
                               std::move(reply), base::deadline_in(kRequestTime),

@@ -51,6 +51,8 @@ Result<QuotaReservation> RequestWork::reserve(const Target& target, std::uint64_
 Result<void> RequestWork::check_policy(const Target& target) const {
   const auto wish = request_.options.find(std::string(kPolicyOption));
   if (wish == request_.options.end()) return {};
+  // A datastore that is no folder (vSphere's) has policies that its server knows: it says itself which.
+  if (target.datastore.type == kVsanType && target.datastore.path.empty()) return {};
   if (target.datastore.type != kVsanType || parts_.policies == nullptr) {
     return fail(ErrorCode::kInvalid, "Cannot use a VSAN policy on a non-VSAN datastore");
   }
@@ -137,10 +139,12 @@ Result<json::value> RequestWork::clone(const Target& target) {
 
 Result<json::value> RequestWork::remove(const Target& target) {
   ASSIGN_OR_RETURN(DiskStore * store, store_on(target.datastore, false));
+  ASSIGN_OR_RETURN(const auto row,
+                   parts_.tenancy.row_of_volume(group_, target.datastore.url, target.name.volume()));
   if (store != nullptr) RETURN_IF_ERROR(parts_.operations.remove(vm_, {store, target.name.volume()}));
   // The disk is gone: that its room stays taken until the next start's comparison is no failure of the
   // remove.
-  if (auto forgotten = parts_.tenancy.forget_volume(group_, target.datastore.url, target.name.volume());
+  if (auto forgotten = parts_.tenancy.forget_volume(group_, target.datastore.url, target.name.volume(), row);
       !forgotten) {
     base::log::warn("a removed volume still counts in its vmgroup's quota",
                     {{"volume", target.name.text()}, {"cause", forgotten.error().text()}});

@@ -32,7 +32,11 @@ void write_log(const Vm& vm, const Request& request, const base::Result<json::va
 }  // namespace
 
 json::value error_body(const base::Error& error, bool with_details) {
-  json::value body = error_reply(error.message());
+  // Who is asked for a disk that somebody else has must learn what to do, also through the predecessor's
+  // plugin, which shows one text and knows no remedies.
+  const bool needs_remedy =
+      !with_details && error.code() == base::ErrorCode::kBusyElsewhere && !error.remedy().empty();
+  json::value body = error_reply(needs_remedy ? error.message() + "; " + error.remedy() : error.message());
   if (!with_details) return body;
   json::object& members = body.as_object();
   members["code"] = base::code_name(error.code());

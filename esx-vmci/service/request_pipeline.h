@@ -42,8 +42,8 @@ class RequestPipeline final : public RequestHandler {
   const ServiceParts parts_;
 };
 
-/// {"Error": text}, and for who asked with the extension "details" also "code" ("E_BUSY_ELSEWHERE") and,
-/// where there is one, "remedy".
+/// {"Error": text} (what to do behind it where the disk is elsewhere), and for who asked with the extension
+/// "details" also "code" ("E_BUSY_ELSEWHERE") and, where there is one, "remedy".
 boost::json::value error_body(const base::Error& error, bool with_details);
 
 }  // namespace vdvs::esx

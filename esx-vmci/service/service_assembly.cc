@@ -116,7 +116,20 @@ Result<std::vector<Tenancy::StoredVolume>> volumes_of(const ServiceParts& parts,
     ASSIGN_OR_RETURN(const StoredDisk disk, store->load(name.volume()));
     volumes.push_back({name.volume(), (disk.descriptor.size_bytes + kMegabyte - 1) / kMegabyte});
   }
+  // What another service is making now has its row, and no disk yet.
+  ASSIGN_OR_RETURN(const auto begun, store->in_the_making());
+  for (const std::string& volume : begun) volumes.push_back({volume, std::nullopt});
   return volumes;
+}
+
+/// A database of the predecessor's version 1.1 knows its members by their uuids alone.
+void name_members(const ServiceParts& parts) {
+  const auto vms = parts.vms.vms();
+  if (!vms) return;  // the next start may know them
+  std::vector<Tenancy::Member> known;
+  for (const VmState& state : *vms) known.push_back({state.vm.uuid, state.vm.name});
+  if (auto named = parts.tenancy.name_members(known); !named)
+    base::log::warn("cannot name the members of vmgroups", {{"cause", named.error().text()}});
 }
 
 void reconcile_quotas(const ServiceParts& parts, const Datastore& datastore,
@@ -163,6 +176,7 @@ void settle_what_was_left(const ServiceParts& parts) {
     base::log::warn("cannot compare quotas with volumes", {{"cause", groups.error().text()}});
     return;
   }
+  name_members(parts);
   for (const Datastore& datastore : datastores) reconcile_quotas(parts, datastore, *groups);
 }
 

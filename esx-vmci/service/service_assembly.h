@@ -5,6 +5,7 @@
 #include <memory>
 
 #include "base/error.h"
+#include "esx-vmci/admin/admin.h"
 #include "esx-vmci/datastore/datastores.h"
 #include "esx-vmci/hypervisor/hypervisor.h"
 #include "esx-vmci/hypervisor/vm_directory.h"
@@ -23,6 +24,7 @@ struct ServiceAssembly {
   std::unique_ptr<DatastoreMarks> marks;  ///< nullptr: the datastores are no folders of this machine.
   std::unique_ptr<Datastores> datastores;
   std::unique_ptr<PolicyStore> policies;  ///< nullptr: no datastore here knows policies.
+  ApplyPolicy apply_policy;  ///< Empty: nothing here can change the policy of a disk that exists.
   std::unique_ptr<VolumeOperations> operations;
   std::unique_ptr<Hypervisor> hypervisor;
   std::unique_ptr<VmDirectory> vms;

@@ -142,6 +142,7 @@ class Service {
     AdminOptions options{.parts = assembly.parts()};
     options.database_path = config.database;
     options.audit_file = config.audit_log;
+    options.apply_policy = assembly.apply_policy;
     options.status = [this] { return status(); };
     admin_ = make_admin(std::move(options));
   }

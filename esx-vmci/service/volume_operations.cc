@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <ctime>
+#include <map>
 #include <utility>
 #include <variant>
 
@@ -91,7 +92,30 @@ void save_or_warn(const Place& place, StoredDisk& stored, std::string_view what)
   base::log::warn(what, {{"volume", name_of(place)}, {"cause", saved.error().text()}});
 }
 
+/// All but who has it.
+Result<VolumeInfo> info_of(const Place& place, const StoredDisk& stored) {
+  ASSIGN_OR_RETURN(const std::uint64_t allocated, place.store->allocated_bytes(stored));
+  ASSIGN_OR_RETURN(VolumeName name, VolumeName::parse(name_of(place)));
+  VolumeInfo info{.name = std::move(name)};
+  info.disk_uuid = stored.descriptor.uuid;
+  info.size_bytes = stored.descriptor.size_bytes;
+  info.allocated_bytes = allocated;
+  info.created = stored.sidecar.created;
+  info.created_by = stored.sidecar.created_by;
+  info.options = stored.sidecar.options;
+  info.options.emplace("size", size_text(info.size_bytes));
+  info.init = stored.sidecar.init;
+  info.fs_uuid = stored.sidecar.fs_uuid;
+  return info;
+}
+
 }  // namespace
+
+void VolumeOperations::add_holding(VolumeInfo& info, Holding holding) {
+  info.holder = std::move(holding.holder);
+  info.is_attached_here = holding.is_here;
+  if (holding.is_here) info.address = holding.attachment->address;
+}
 
 std::optional<VmState> VolumeOperations::find_vm(const std::string& uuid) {
   if (vms_ == nullptr || uuid.empty()) return std::nullopt;
@@ -101,8 +125,14 @@ std::optional<VmState> VolumeOperations::find_vm(const std::string& uuid) {
 
 Result<VolumeOperations::Holding> VolumeOperations::look(const Vm* vm, const Place& place,
                                                          const StoredDisk& stored) {
+  ASSIGN_OR_RETURN(auto attachment, hypervisor_.find(place.store->disk_of(stored)));
+  return judge(vm, place, stored, std::move(attachment));
+}
+
+VolumeOperations::Holding VolumeOperations::judge(const Vm* vm, const Place& place, const StoredDisk& stored,
+                                                  std::optional<Attachment> attachment) {
   Holding holding;
-  ASSIGN_OR_RETURN(holding.attachment, hypervisor_.find(place.store->disk_of(stored)));
+  holding.attachment = std::move(attachment);
   const std::optional<AttachRecord>& record = stored.sidecar.attached;
   if (holding.attachment) {
     const std::string& uuid = holding.attachment->vm_uuid;
@@ -310,24 +340,37 @@ Result<std::optional<DiskHolder>> VolumeOperations::force_detach(const Place& pl
 
 Result<VolumeInfo> VolumeOperations::get(const Vm& vm, const Place& place) {
   ASSIGN_OR_RETURN(const StoredDisk stored, place.store->load(place.volume));
-  ASSIGN_OR_RETURN(const std::uint64_t allocated, place.store->allocated_bytes(stored));
-  ASSIGN_OR_RETURN(VolumeName name, VolumeName::parse(name_of(place)));
-  VolumeInfo info{.name = std::move(name)};
-  info.disk_uuid = stored.descriptor.uuid;
-  info.size_bytes = stored.descriptor.size_bytes;
-  info.allocated_bytes = allocated;
-  info.created = stored.sidecar.created;
-  info.created_by = stored.sidecar.created_by;
-  info.options = stored.sidecar.options;
-  info.options.emplace("size", size_text(info.size_bytes));
-  info.init = stored.sidecar.init;
-  info.fs_uuid = stored.sidecar.fs_uuid;
+  ASSIGN_OR_RETURN(VolumeInfo info, info_of(place, stored));
   auto holding = look(&vm, place, stored);
   if (!holding) return failed("get", place, std::move(holding).error());
-  info.holder = std::move(holding->holder);
-  info.is_attached_here = holding->is_here;
-  if (info.is_attached_here) info.address = holding->attachment->address;
+  add_holding(info, std::move(*holding));
   return info;
+}
+
+Result<std::vector<VolumeOperations::Listed>> VolumeOperations::get_all(const Vm& vm, DiskStore& store) {
+  ASSIGN_OR_RETURN(const std::vector<VolumeName> names, store.list());
+  std::vector<Listed> all;
+  all.reserve(names.size());
+  if (names.empty()) return all;
+  ASSIGN_OR_RETURN(auto attachments, hypervisor_.attached_in(store.place()));
+  std::map<std::string, Attachment> by_volume;
+  for (Attachment& attachment : attachments) {
+    if (auto volume = store.volume_of_file(attachment.extent_path))
+      by_volume.insert_or_assign(std::move(*volume), std::move(attachment));
+  }
+  for (const VolumeName& name : names) {
+    const Place place{&store, name.volume()};
+    auto info = [&]() -> Result<VolumeInfo> {
+      ASSIGN_OR_RETURN(const StoredDisk stored, store.load(place.volume));
+      ASSIGN_OR_RETURN(VolumeInfo found, info_of(place, stored));
+      std::optional<Attachment> attachment;
+      if (auto node = by_volume.extract(place.volume)) attachment = std::move(node.mapped());
+      add_holding(found, judge(&vm, place, stored, std::move(attachment)));
+      return found;
+    }();
+    if (info || info.error().code() != ErrorCode::kNotFound) all.push_back({place.volume, std::move(info)});
+  }
+  return all;
 }
 
 Result<std::vector<std::string>> VolumeOperations::attached(const Vm& vm, DiskStore& store) {

@@ -54,6 +54,13 @@ class VolumeOperations {
   /// kBusyElsewhere where it was not attached by a service like this.
   base::Result<std::optional<DiskHolder>> force_detach(const Place& place);
   base::Result<VolumeInfo> get(const Vm& vm, const Place& place);
+  /// `get` of everything that the store lists, with one look at the hypervisor for all of it. Sorted; what
+  /// was removed meanwhile is left out. Errors: of the listing and of the hypervisor; a volume has its own.
+  struct Listed {
+    std::string volume;
+    base::Result<VolumeInfo> info;
+  };
+  base::Result<std::vector<Listed>> get_all(const Vm& vm, DiskStore& store);
   /// The names of the store's volumes that `vm` has attached, sorted.
   base::Result<std::vector<std::string>> attached(const Vm& vm, DiskStore& store);
   base::Result<void> set_init(const Place& place, InitState state, const std::string& fs_uuid);
@@ -74,6 +81,10 @@ class VolumeOperations {
     bool is_here = false;                  ///< In the VM that asks.
   };
   base::Result<Holding> look(const Vm* vm, const Place& place, const StoredDisk& stored);
+  /// The same where the hypervisor has said already where the disk is.
+  Holding judge(const Vm* vm, const Place& place, const StoredDisk& stored,
+                std::optional<Attachment> attachment);
+  static void add_holding(VolumeInfo& info, Holding holding);
   std::optional<VmState> find_vm(const std::string& uuid);
   /// Takes the disk out of a VM that is off. False where that VM is not.
   base::Result<bool> take_over(const Place& place, const Disk& disk, const Holding& holding);

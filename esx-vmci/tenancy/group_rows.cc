@@ -303,4 +303,20 @@ Result<void> replace_members(SqliteFile& file, const VmGroup& group, const Membe
   return write_members(file, current, vms);
 }
 
+Result<bool> has_nameless_members(SqliteFile& file) {
+  ASSIGN_OR_RETURN(const auto rows,
+                   file.rows("SELECT 1 FROM vms WHERE vm_name IS NULL OR vm_name='' LIMIT 1"));
+  return !rows.empty();
+}
+
+Result<void> write_missing_names(SqliteFile& file, const Members& known) {
+  for (const Tenancy::Member& vm : known) {
+    if (vm.vm_name.empty()) continue;
+    RETURN_IF_ERROR(file.run(
+        "UPDATE vms SET vm_name=?2 WHERE vm_id=?1 COLLATE NOCASE AND (vm_name IS NULL OR vm_name='')",
+        {vm.vm_uuid, vm.vm_name}));
+  }
+  return {};
+}
+
 }  // namespace vdvs::esx

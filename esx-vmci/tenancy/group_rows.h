@@ -35,6 +35,9 @@ base::Result<void> delete_group(SqliteFile& file, const VmGroup& group, bool eve
 base::Result<void> insert_members(SqliteFile& file, const VmGroup& group, const Members& vms);
 base::Result<void> delete_members(SqliteFile& file, const VmGroup& group, const Members& vms);
 base::Result<void> replace_members(SqliteFile& file, const VmGroup& group, const Members& vms);
+/// A database of version 1.1 had no names, and whoever upgraded it may not have known them.
+base::Result<bool> has_nameless_members(SqliteFile& file);
+base::Result<void> write_missing_names(SqliteFile& file, const Members& known);
 
 /// The group as it is now, by its uuid. Errors: kTenantNotExist.
 base::Result<VmGroup> refresh_group(SqliteFile& file, const VmGroup& group);

@@ -110,11 +110,12 @@ Result<ReservedRow> reserve_volume(SqliteFile& file, const PlaceOfVolume& place,
                              "volume_name=?3",
                              {place.group_uuid, place.real_url(), volume}));
   if (!before.empty()) row.size_before_mb = before.front().integer(0);
-  // A new row with an id of its own, also where there was one: that is how a create that has lost a race
-  // knows, when it gives back, that the row is not its any more.
+  // A new row with an id (62 random bits) that no row had before, also where there was one: that is how a
+  // create that has lost a race knows, when it gives back, that the row is not its any more, and a remove
+  // that the volume was made again.
   RETURN_IF_ERROR(
       file.run("INSERT OR REPLACE INTO volumes(rowid, tenant_id, datastore_url, volume_name, volume_size) "
-               "VALUES((SELECT COALESCE(MAX(rowid), 0) + 1 FROM volumes), ?1, ?2, ?3, ?4)",
+               "VALUES(random() & 0x3fffffffffffffff, ?1, ?2, ?3, ?4)",
                {place.group_uuid, place.real_url(), volume, size}));
   row.row_id = file.last_insert_id();
   return row;
@@ -130,12 +131,14 @@ Result<void> give_volume_back(SqliteFile& file, const ReservedRow& row, const st
   return {};
 }
 
-Result<bool> has_volume(SqliteFile& file, const PlaceOfVolume& place, const std::string& volume) {
+Result<std::optional<std::int64_t>> find_volume_row(SqliteFile& file, const PlaceOfVolume& place,
+                                                    const std::string& volume) {
   ASSIGN_OR_RETURN(
       const auto rows,
-      file.rows("SELECT 1 FROM volumes WHERE tenant_id=?1 AND datastore_url=?2 AND volume_name=?3",
+      file.rows("SELECT rowid FROM volumes WHERE tenant_id=?1 AND datastore_url=?2 AND volume_name=?3",
                 {place.group_uuid, place.real_url(), volume}));
-  return !rows.empty();
+  if (rows.empty()) return std::nullopt;
+  return rows.front().integer(0);
 }
 
 Result<void> keep_volume(SqliteFile& file, const PlaceOfVolume& place, const std::string& volume,
@@ -148,9 +151,11 @@ Result<void> keep_volume(SqliteFile& file, const PlaceOfVolume& place, const std
   return {};
 }
 
-Result<void> delete_volume(SqliteFile& file, const PlaceOfVolume& place, const std::string& volume) {
-  RETURN_IF_ERROR(file.run("DELETE FROM volumes WHERE tenant_id=?1 AND datastore_url=?2 AND volume_name=?3",
-                           {place.group_uuid, place.real_url(), volume}));
+Result<void> delete_volume_row(SqliteFile& file, const PlaceOfVolume& place, const std::string& volume,
+                               std::int64_t row_id) {
+  RETURN_IF_ERROR(
+      file.run("DELETE FROM volumes WHERE rowid=?4 AND tenant_id=?1 AND datastore_url=?2 AND volume_name=?3",
+               {place.group_uuid, place.real_url(), volume, row_id}));
   return {};
 }
 
@@ -168,18 +173,22 @@ Result<void> match_volumes(SqliteFile& file, const PlaceOfVolume& place,
   };
   for (const Tenancy::StoredVolume& volume : volumes) {
     if (is_kept(volume.name)) continue;
-    ASSIGN_OR_RETURN(const std::int64_t size, stored_mb(volume.size_mb));
     const auto found = recorded.find(volume.name);
-    const bool is_right = found != recorded.end() && found->second == size;
-    if (found != recorded.end()) recorded.erase(found);
-    if (is_right) continue;
+    const bool is_recorded = found != recorded.end();
+    const std::int64_t recorded_mb = is_recorded ? found->second : 0;
+    if (is_recorded) recorded.erase(found);
+    if (!volume.size_mb) continue;  // whoever makes it has reserved, and keeps or gives back
+    ASSIGN_OR_RETURN(const std::int64_t size, stored_mb(*volume.size_mb));
+    if (is_recorded && recorded_mb == size) continue;
     RETURN_IF_ERROR(
         file.run("INSERT OR REPLACE INTO volumes (tenant_id, datastore_url, volume_name, volume_size) "
                  "VALUES(?1, ?2, ?3, ?4)",
                  {place.group_uuid, place.real_url(), volume.name, size}));
   }
   for (const auto& [name, size] : recorded) {
-    if (!is_kept(name)) RETURN_IF_ERROR(delete_volume(file, place, name));
+    if (is_kept(name)) continue;
+    RETURN_IF_ERROR(file.run("DELETE FROM volumes WHERE tenant_id=?1 AND datastore_url=?2 AND volume_name=?3",
+                             {place.group_uuid, place.real_url(), name}));
   }
   return {};
 }

@@ -35,11 +35,14 @@ base::Result<ReservedRow> reserve_volume(SqliteFile& file, const PlaceOfVolume& 
                                          const std::string& volume, std::uint64_t size_mb);
 /// Only the reservation itself is taken back, never a row that somebody has written after it.
 base::Result<void> give_volume_back(SqliteFile& file, const ReservedRow& row, const std::string& volume);
-base::Result<bool> has_volume(SqliteFile& file, const PlaceOfVolume& place, const std::string& volume);
+base::Result<std::optional<std::int64_t>> find_volume_row(SqliteFile& file, const PlaceOfVolume& place,
+                                                          const std::string& volume);
 /// Writes the row again if it is gone.
 base::Result<void> keep_volume(SqliteFile& file, const PlaceOfVolume& place, const std::string& volume,
                                std::uint64_t size_mb);
-base::Result<void> delete_volume(SqliteFile& file, const PlaceOfVolume& place, const std::string& volume);
+/// Where it is still the row with that id.
+base::Result<void> delete_volume_row(SqliteFile& file, const PlaceOfVolume& place, const std::string& volume,
+                                     std::int64_t row_id);
 /// `keep`: volumes that are being made now in this process, whose rows stay.
 base::Result<void> match_volumes(SqliteFile& file, const PlaceOfVolume& place,
                                  const std::vector<Tenancy::StoredVolume>& volumes,

@@ -60,7 +60,7 @@ Result<Version> read_version(SqliteFile& file, const std::string& path) {
 }
 
 /// 1.1 had no names of VMs, could leave a group without a default datastore, and gave _DEFAULT its rights by
-/// another url. The names stay empty: whoever lists members asks the hypervisor first anyway.
+/// another url. The names stay empty until somebody who knows the VMs gives them (Tenancy::name_members).
 Result<void> upgrade_from_1_1(SqliteFile& file) {
   ASSIGN_OR_RETURN(const auto columns,
                    file.rows("SELECT 1 FROM pragma_table_info('vms') WHERE name='vm_name'"));

@@ -141,9 +141,15 @@ class Tenancy {
   virtual base::Result<QuotaReservation> reserve(const VmGroup& group, std::string_view datastore_url,
                                                  std::string_view vm_datastore_url, std::string_view volume,
                                                  std::uint64_t size_mb) = 0;
-  /// After a removal. `datastore_url` is the real one.
+  /// The row that a volume has now; asked for before its disk is removed. `datastore_url` is the real one.
+  struct VolumeRow {
+    std::optional<std::int64_t> id;  ///< nullopt: it has none.
+  };
+  virtual base::Result<VolumeRow> row_of_volume(const VmGroup& group, std::string_view datastore_url,
+                                                std::string_view volume) = 0;
+  /// After the removal. Only that row goes: a volume that somebody has made again meanwhile has another.
   virtual base::Result<void> forget_volume(const VmGroup& group, std::string_view datastore_url,
-                                           std::string_view volume) = 0;
+                                           std::string_view volume, const VolumeRow& row) = 0;
 
   // For the administrator.
   virtual base::Result<std::vector<VmGroup>> groups() = 0;
@@ -156,6 +162,9 @@ class Tenancy {
   virtual base::Result<VmGroup> create_group(std::string_view name, std::string_view description,
                                              std::string_view default_datastore_url,
                                              const std::vector<Member>& vms) = 0;
+  /// Gives members that were stored without a name (by a database of version 1.1) theirs, as in `known`;
+  /// other names stay as they are.
+  virtual base::Result<void> name_members(const std::vector<Member>& known) = 0;
   struct GroupChange {
     std::optional<std::string> name;
     std::optional<std::string> description;
@@ -179,11 +188,11 @@ class Tenancy {
   /// MB in use by datastore url.
   virtual base::Result<std::vector<std::pair<std::string, std::uint64_t>>> usage(const VmGroup& group) = 0;
   /// Makes the rows of `volumes` match what is really on a datastore: after a crash between disk and row.
-  /// `volumes` has those that are being made too (they have a "<vol>.vmdk.creating"); this process's own
-  /// reservations are left alone.
+  /// `volumes` has those too that are being made, by whichever service: their rows, and those of this
+  /// process's own reservations, are left alone.
   struct StoredVolume {
     std::string name;
-    std::uint64_t size_mb = 0;
+    std::optional<std::uint64_t> size_mb;  ///< nullopt: in the making.
   };
   virtual base::Result<void> reconcile_volumes(const VmGroup& group, std::string_view datastore_url,
                                                const std::vector<StoredVolume>& volumes) = 0;

@@ -151,11 +151,20 @@ class SqliteTenancy final : public Tenancy {
         });
   }
 
-  Result<void> forget_volume(const VmGroup& group, std::string_view datastore_url,
-                             std::string_view volume) override {
-    if (is_not_configured()) return {};
+  Result<VolumeRow> row_of_volume(const VmGroup& group, std::string_view datastore_url,
+                                  std::string_view volume) override {
+    return read<VolumeRow>({}, [&](SqliteFile& file) -> Result<VolumeRow> {
+      ASSIGN_OR_RETURN(const auto id, find_volume_row(file, place_of(group, datastore_url, datastore_url),
+                                                      std::string(volume)));
+      return VolumeRow{id};
+    });
+  }
+  Result<void> forget_volume(const VmGroup& group, std::string_view datastore_url, std::string_view volume,
+                             const VolumeRow& row) override {
+    if (!row.id || is_not_configured()) return {};
     return change_rows([&](SqliteFile& file) {
-      return delete_volume(file, place_of(group, datastore_url, datastore_url), std::string(volume));
+      return delete_volume_row(file, place_of(group, datastore_url, datastore_url), std::string(volume),
+                               *row.id);
     });
   }
 
@@ -178,6 +187,13 @@ class SqliteTenancy final : public Tenancy {
                        .description = std::string(description),
                        .default_datastore_url = std::string(default_datastore_url)};
     return change<VmGroup>([&](SqliteFile& file) { return insert_group(file, wish, vms); });
+  }
+  Result<void> name_members(const std::vector<Member>& known) override {
+    if (is_not_configured()) return {};
+    ASSIGN_OR_RETURN(const bool is_needed,
+                     read<bool>(false, [](SqliteFile& file) { return has_nameless_members(file); }));
+    if (!is_needed) return {};
+    return change_rows([&](SqliteFile& file) { return write_missing_names(file, known); });
   }
   Result<VmGroup> update_group(const VmGroup& group, const GroupChange& change_of) override {
     return change<VmGroup>([&](SqliteFile& file) { return change_group(file, group, change_of); });
@@ -286,10 +302,11 @@ class SqliteTenancy final : public Tenancy {
   /// A kept volume's row is there, unless another service has compared just between reservation and disk:
   /// only then this writes.
   Result<void> ensure_row(const PlaceOfVolume& place, const std::string& volume, std::uint64_t size_mb) {
-    ASSIGN_OR_RETURN(const bool is_there, read<bool>(true, [&](SqliteFile& file) -> Result<bool> {
-                       return has_volume(file, place, volume);
+    using RowId = std::optional<std::int64_t>;
+    ASSIGN_OR_RETURN(const RowId row, read<RowId>(RowId(0), [&](SqliteFile& file) {
+                       return find_volume_row(file, place, volume);
                      }));
-    if (is_there) return {};
+    if (row) return {};
     return change_rows([&](SqliteFile& file) { return keep_volume(file, place, volume, size_mb); });
   }
 

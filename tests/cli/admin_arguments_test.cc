@@ -236,6 +236,8 @@ TEST(AdminCompletion, GoesOnWithinAList) {
   const Completions vms = complete({"vmgroup", "vm", "add", "--vm-list=a,b"});
   EXPECT_EQ(vms.names, esx::ValueKind::kVms);
   EXPECT_EQ(vms.prefix, "--vm-list=a,");
+  EXPECT_TRUE(vms.goes_on);
+  EXPECT_FALSE(complete({"vmgroup", "rm", "--name=a"}).goes_on);
   EXPECT_THAT(complete({"volume", "ls", "-c", "volume,d"}).words,
               ElementsAre("volume,datastore", "volume,disk-format"));
 }

@@ -4,7 +4,7 @@
     check.py                       all rules
     check.py --list                their names
     check.py --rule NAME           one of them
-    check.py --flags PATH/mountd   the one that needs the program: every flag is documented
+    check.py --flags PATH/mountd   the one that needs a program (mountd, vmdkopsd): every flag is documented
 """
 import argparse
 import pathlib
@@ -25,7 +25,7 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--list", action="store_true")
     parser.add_argument("--rule")
-    parser.add_argument("--flags", metavar="MOUNTD")
+    parser.add_argument("--flags", metavar="PROGRAM")
     options = parser.parse_args()
     by_name = {rule.__name__: rule for rule in rules.RULES}
     if options.list:

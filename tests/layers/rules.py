@@ -45,6 +45,9 @@ FORBIDDEN_WORDS = {
     r"\b(TODO|FIXME|XXX)\b": "leaves work for later: do it, or say in the docs what is not there",
 }
 
+# Where a program's flags are explained.
+PAGES_OF_FLAGS = {"mountd": "docs/configuration.md", "vmdkopsd": "docs/service.md"}
+
 # Test helpers that ask the kernel again and again for a state that it tells by no event.
 MAY_SLEEP = {"tests/blockdev/loop_node.h"}
 
@@ -304,17 +307,18 @@ def flags_of(help_text):
     return sorted({flag for flag in flags if flag not in ("--help", "--version")})
 
 
-def compare_flags(help_text, page):
+def compare_flags(help_text, page, name="docs/configuration.md"):
     in_docs = [match.group(1) for cells in table_rows(page) if (match := re.fullmatch(r"`(--[a-z-]+)[^`]*`", cells[0]))]
-    return compare("flag", flags_of(help_text), in_docs, "docs/configuration.md")
+    return compare("flag", flags_of(help_text), in_docs, name)
 
 
-def every_flag_is_documented(root, mountd):
-    """docs/configuration.md has a row for each flag that `mountd --help` prints, and for no other."""
-    done = subprocess.run([mountd, "--help"], capture_output=True, text=True, timeout=60, check=False)
+def every_flag_is_documented(root, program):
+    """The program's page has a row for each flag that its --help prints, and for no other."""
+    page = PAGES_OF_FLAGS[pathlib.Path(program).name]
+    done = subprocess.run([program, "--help"], capture_output=True, text=True, timeout=60, check=False)
     if done.returncode != 0:
-        return [f"{mountd} --help: exit status {done.returncode}"]
-    return compare_flags(done.stdout, read_or_empty(root, "docs/configuration.md"))
+        return [f"{program} --help: exit status {done.returncode}"]
+    return compare_flags(done.stdout, read_or_empty(root, page), page)
 
 
 def every_decision_is_listed(root):
@@ -334,6 +338,29 @@ def every_decision_is_listed(root):
 
 
 # ---- Markdown ----
+
+def the_predecessors_tests_have_ours(root):
+    """docs/predecessor-tests.md says which tests of ours show what the predecessor's did: each of them must be there."""
+    google, python = set(), set()
+    for path in files(root, ".cc", ".h", under=("tests",)):
+        google |= {f"{suite}.{name}" for suite, name in re.findall(r"TEST(?:_F|_P)?\((\w+), (\w+)\)", read(root, path))}
+    for path in files(root, ".py", under=("tests",)):
+        text = read(root, path)
+        for found in re.finditer(r"^class (\w+)\(.*?(?=^\S|\Z)", text, re.MULTILINE | re.DOTALL):
+            python |= {f"{found.group(1)}.{name}" for name in re.findall(r"def (test_\w+)", found.group(0))}
+    complaints = []
+    for cells in table_rows(read_or_empty(root, "docs/predecessor-tests.md")):
+        for name in re.findall(r"`(\w+\.\w+)`", cells[-1]):
+            kind, case = name.split(".")
+            is_there = name in google | python
+            if not is_there and kind[0].islower():  # a ctest of the folder of that name, or a scenario that one of them runs
+                scripts = [read(root, path) for path in files(root, ".py", under=(f"tests/{kind}",))]
+                is_there = (re.search(rf"\b{case}\b", read_or_empty(root, f"tests/{kind}/CMakeLists.txt")) is not None
+                            or any(f"\ndef {case}(" in text for text in scripts))
+            if not is_there:
+                complaints.append(f"docs/predecessor-tests.md: there is no test '{name}'")
+    return complaints
+
 
 def anchors(text):
     """The anchors that GitHub makes of a page's headings."""
@@ -403,6 +430,7 @@ RULES = [
     the_table_is_the_one_in_the_code,
     every_volume_option_is_documented,
     every_decision_is_listed,
+    the_predecessors_tests_have_ours,
     links_between_pages_resolve,
     every_page_is_reachable,
 ]

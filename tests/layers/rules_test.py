@@ -142,6 +142,17 @@ class Rules(unittest.TestCase):
         self.write("docs/decisions/README.md", "- nothing\n")
         self.assert_complains(rules.every_decision_is_listed, "0001-a.md")
 
+    def test_a_test_that_took_the_place_of_the_predecessors_must_be_there(self):
+        self.write("tests/a/a_test.cc", "TEST_F(Suite, Does) {}\n")
+        self.write("tests/a/CMakeLists.txt", "foreach(case IN ITEMS one two)\n")
+        self.write("tests/a/scenes.py", "import sys\n\ndef scene(lab):\n    pass\n")
+        self.write("tests/b.py", "class Group(Base):\n    def test_does(self):\n        pass\n\n\nclass Other:\n    pass\n")
+        self.write("docs/predecessor-tests.md", "| theirs | ours |\n|---|---|\n| x | `Suite.Does`, `Group.test_does`, `a.two`, `a.scene` |\n")
+        self.assertEqual(rules.the_predecessors_tests_have_ours(self.root), [])
+        self.write("docs/predecessor-tests.md", "| x | `Suite.Did`, `Other.test_does`, `a.three` |\n")
+        complaints = rules.the_predecessors_tests_have_ours(self.root)
+        self.assertEqual([complaint.split("'")[1] for complaint in complaints], ["Suite.Did", "Other.test_does", "a.three"])
+
     def test_links_to_files_and_headings_are_followed(self):
         self.write("README.md", "# One `thing`\n[a](#one-thing) [b](docs/b.md#part-2) [c](https://example.org)\n")
         self.write("docs/b.md", "## Part 2\n[back](../README.md)\n```\n[not](a-link.md)\n```\n")

@@ -219,7 +219,7 @@ TEST_F(MountdConfig, WrongLineIsNamed) {
     return refusal({"--config", file("group = root\n\n" + line + "\nhost-name = x")});
   };
   EXPECT_THAT(with("grup = x"),
-              HasSubstr("line 3: no setting has the name 'grup' (there are datastore, detach-linger, "));
+              HasSubstr("line 3: no setting has the name 'grup' (there are control-plane, datastore, detach-linger, "));
   EXPECT_THAT(with("threads = many"),
               AllOf(HasSubstr("line 3: "), HasSubstr("--threads"), HasSubstr("many")));
   EXPECT_THAT(with("threads = 0"), AllOf(HasSubstr("line 3: "), HasSubstr("--threads")));

@@ -13,6 +13,7 @@
 #include <thread>
 
 #include "base/json.h"
+#include "esx-vmci/admin/asker.h"
 #include "esx-vmci/admin/audit_log.h"
 #include "esx-vmci/admin/commands.h"
 #include "esx-vmci/admin/local_sh.h"
@@ -204,6 +205,19 @@ TEST(LocalSh, TheBlockIsAScriptThatMakesTheLink) {
 }
 
 AdminCommand numbered(int number) { return {.verb = "vmgroup ls", .flags = {{"n", std::to_string(number)}}}; }
+
+TEST(Asker, IsNamedAsTheKernelKnowsIt) {
+  const std::string me = describe_asker(::getuid(), ::getpid());
+  EXPECT_THAT(me, StartsWith(fmt::format("uid {}", ::getuid())));
+  EXPECT_THAT(me, HasSubstr(fmt::format(", pid {} (esx_admin_test)", ::getpid())));
+  EXPECT_THAT(describe_asker(0, 0), "uid 0 (root)") << "a process of another namespace has no id here";
+}
+
+TEST(Asker, ThatNobodyKnowsHasItsNumbers) {
+  constexpr uid_t kNoUser = 3'999'999'999;
+  constexpr pid_t kNoProcess = (1 << 22) + 1;  // beyond the kernel's greatest
+  EXPECT_EQ(describe_asker(kNoUser, kNoProcess), "uid 3999999999, pid 4194305");
+}
 
 TEST(AuditLog, IsRotatedAtItsBoundAndKeepsFourOldFiles) {
   const TemporaryFolder folder;

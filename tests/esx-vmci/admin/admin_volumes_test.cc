@@ -124,13 +124,15 @@ TEST_F(AdminVolumes, ThatAreNotThereCannotBeSet) {
 TEST_F(AdminVolumes, AreTakenOutOfTheirVmByForceAlone) {
   make_volume("db");
   attach("web-1", place("db"));
-  EXPECT_THAT(error("volume detach", {{"volume", "db@ds1"}}), StartsWith("detach 'db@ds1': "));
+  EXPECT_THAT(error("volume detach", {{"volume", "db@ds1"}}),
+              StartsWith("detach 'db@ds1': disk is attached to vm 'web-1' since 2"));
   EXPECT_THAT(rows("volume ls", {{"c", "attached-to"}}), ElementsAre(Row{"web-1"}));
   EXPECT_THAT(lines("volume detach", {{"volume", "db@ds1"}, {"force", ""}}),
-              ElementsAre("Volume db@ds1 was detached from vm 'web-1'"));
+              ElementsAre(StartsWith("Volume db@ds1 was detached from vm 'web-1', which had it since 2")));
   EXPECT_THAT(rows("volume ls", {{"c", "attached-to"}}), ElementsAre(Row{"detached"}));
   EXPECT_THAT(lines("volume detach", {{"volume", "db"}, {"force", ""}}),
               ElementsAre("Volume db@ds1 is attached to no VM"));
+  EXPECT_THAT(lines("volume detach", {{"volume", "db"}}), ElementsAre("Volume db@ds1 is attached to no VM"));
   attach("web-2", place("db"));
 }
 

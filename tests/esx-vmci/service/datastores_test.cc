@@ -3,6 +3,7 @@
 #include <algorithm>
 
 #include "esx-vmci/datastore/group_folders.h"
+#include "esx-vmci/datastore/sync_together.h"
 #include "tests/esx-vmci/service/service_fixture.h"
 
 namespace vdvs::esx {
@@ -52,6 +53,22 @@ TEST(DatastoreUrl, IsTheVolumesUuidOnVmfsAndThePathElsewhere) {
   EXPECT_EQ(datastore_url("/srv/disks/"), "file:///srv/disks");
   EXPECT_EQ(datastore_url("/srv/./a/../disks"), "file:///srv/disks");
   EXPECT_EQ(datastore_url("/vmfs/volumes/56f2-uuid/some/folder"), "ds:///vmfs/volumes/56f2-uuid/");
+}
+
+TEST(SyncTogether, TellsOfTheOneThatCouldNotBeMadeDurable) {
+  const tests::TemporaryFolder folder;
+  auto open = [&](const char* name) { return base::open_file(folder.path() + name, O_RDWR | O_CREAT); };
+  const auto one = open("/one");
+  const auto other = open("/other");
+  ASSERT_OK(one);
+  ASSERT_OK(other);
+  EXPECT_OK(sync_together({}, "nothing"));
+  EXPECT_OK(sync_together({&*one, &*other}, "both"));
+  const base::UniqueFd none;
+  const auto says_which = HasSubstr("fsync 'all three'");
+  EXPECT_THAT(message_of(sync_together({&none, &*one, &*other}, "all three")), says_which);
+  EXPECT_THAT(message_of(sync_together({&*one, &none, &*other}, "all three")), says_which);
+  EXPECT_THAT(message_of(sync_together({&*one, &*other, &none}, "all three")), says_which);
 }
 
 TEST_F(FolderDatastores, AreFoundByNameInAnyCase) {

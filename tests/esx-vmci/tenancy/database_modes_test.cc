@@ -35,7 +35,9 @@ TEST_F(DatabaseModes, WithoutADatabaseEveryVmMayDoEverything) {
   auto room = tenancy_->reserve(*group, kDs1, kDs2, "v", 1 << 20);
   ASSERT_OK(room);
   room->keep();
-  EXPECT_OK(tenancy_->forget_volume(*group, kDs1, "v"));
+  const auto row = tenancy_->row_of_volume(*group, kDs1, "v");
+  ASSERT_OK(row);
+  EXPECT_OK(tenancy_->forget_volume(*group, kDs1, "v", *row));
   EXPECT_OK(tenancy_->reconcile_volumes(*group, kDs1, {{"v", 1}}));
   EXPECT_EQ(tenancy_->usage(*group)->size(), 0u);
   EXPECT_FALSE(std::filesystem::exists(path_));

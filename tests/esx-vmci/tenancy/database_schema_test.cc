@@ -1,4 +1,7 @@
 // One file format for the predecessor and for us: what we make is what it made, and we open what it made.
+#include <algorithm>
+#include <cctype>
+
 #include "tests/esx-vmci/tenancy/tenancy_support.h"
 
 namespace vdvs::esx::testing {
@@ -92,6 +95,19 @@ TEST_F(DatabaseSchema, OfVersion11IsUpgraded) {
                                                                "|_VM_DS://|1|0|0\n"
                                                                "u1|_VM_DS://|1|0|0\n"
                                                                "u2|ds:///vmfs/volumes/two/|0|5|6\n");
+}
+
+TEST_F(DatabaseSchema, OfVersion11GetsTheNamesOfItsVmsFromWhoKnowsThem) {
+  make(1, kDefaultRow + "insert into tenants values('u1', 'g1', '', '');" + "insert into vms values('" +
+              kWeb.vm_uuid + "', 'u1'); insert into vms values('" + kDb.vm_uuid + "', 'u1');");
+  std::string other_case = kWeb.vm_uuid;
+  std::ranges::transform(other_case, other_case.begin(), [](unsigned char c) { return std::toupper(c); });
+  ASSERT_OK(tenancy_->name_members({{other_case, "web"}, kLog}));
+  EXPECT_EQ(sql("select vm_id, vm_name from vms order by vm_name desc"),
+            kWeb.vm_uuid + "|web\n" + kDb.vm_uuid + "|\n");
+  ASSERT_OK(tenancy_->name_members({{kWeb.vm_uuid, "renamed"}}));
+  EXPECT_EQ(sql("select vm_name from vms where vm_id='" + kWeb.vm_uuid + "'"), "web\n")
+      << "a name that was stored stays";
 }
 
 TEST_F(DatabaseSchema, OfAnUnknownVersionIsRefusedAndLeftAlone) {

@@ -22,6 +22,11 @@ class Quota : public TenancyTest {
   std::string asked(std::string_view volume, std::uint64_t size_mb, std::string_view url = kDs1) {
     return message_of(make_volume(group_, url, volume, size_mb));
   }
+  base::Result<void> forget(std::string_view volume) {
+    const auto row = tenancy_->row_of_volume(group_, kDs1, volume);
+    if (!row) return std::unexpected(row.error());
+    return tenancy_->forget_volume(group_, kDs1, volume, *row);
+  }
   VmGroup group_;
   const std::string ds1_ = std::string(kDs1);
 };
@@ -69,9 +74,29 @@ TEST_F(Quota, IsGivenBackWhenTheVolumeIsNotMade) {
 TEST_F(Quota, IsFreeAfterARemove) {
   limit(group_, kDs1, 0, 100);
   EXPECT_EQ(asked("a", 100), "");
-  ASSERT_OK(tenancy_->forget_volume(group_, kDs1, "a"));
-  ASSERT_OK(tenancy_->forget_volume(group_, kDs1, "a"));
+  ASSERT_OK(forget("a"));
+  ASSERT_OK(forget("a"));
   EXPECT_EQ(asked("b", 100), "");
+}
+
+TEST_F(Quota, OfAVolumeThatWasMadeAgainMeanwhileIsNotForgotten) {
+  EXPECT_EQ(asked("a", 100), "");
+  const auto row = tenancy_->row_of_volume(group_, kDs1, "a");
+  ASSERT_OK(row);
+  // The disk is removed here; another request makes it again before its row is forgotten.
+  EXPECT_EQ(asked("a", 60), "");
+  ASSERT_OK(tenancy_->forget_volume(group_, kDs1, "a", *row));
+  EXPECT_EQ(rows(), ds1_ + "|a|60\n");
+}
+
+TEST_F(Quota, OfAVolumeThatTwoHaveRemovedAndAThirdHasMadeAgainStays) {
+  EXPECT_EQ(asked("a", 100), "");
+  const auto row = tenancy_->row_of_volume(group_, kDs1, "a");
+  ASSERT_OK(row);
+  ASSERT_OK(tenancy_->forget_volume(group_, kDs1, "a", *row));
+  EXPECT_EQ(asked("a", 60), "") << "an id that was the greatest is not given again";
+  ASSERT_OK(tenancy_->forget_volume(group_, kDs1, "a", *row));
+  EXPECT_EQ(used(), 60u);
 }
 
 TEST_F(Quota, CountsAVolumeThatIsThereOnce) {
@@ -171,6 +196,17 @@ TEST_F(Quota, OfAVolumeInTheMakingIsNotComparedAway) {
   EXPECT_EQ(rows(), "");
 }
 
+TEST_F(Quota, OfAVolumeThatAnotherServiceIsMakingIsNotComparedAway) {
+  auto reservation = tenancy_->reserve(group_, kDs1, kDs1, "a", 100);
+  ASSERT_OK(reservation);
+  const auto other = make_sqlite_tenancy(path_);
+  ASSERT_OK(other->reconcile_volumes(group_, kDs1, {{"a", std::nullopt}}));
+  EXPECT_EQ(rows(), ds1_ + "|a|100\n");
+  ASSERT_OK(other->reconcile_volumes(group_, kDs1, {{"a", std::nullopt}, {"unknown", std::nullopt}}));
+  EXPECT_EQ(rows(), ds1_ + "|a|100\n") << "no row is made of what is not finished";
+  reservation->keep();
+}
+
 TEST_F(Quota, OfAGroupThatIsGoneCannotBeReserved) {
   ASSERT_OK(tenancy_->remove_group(group_, true));
   EXPECT_EQ(asked("a", 1), "No access privilege exists");
@@ -179,7 +215,7 @@ TEST_F(Quota, OfAGroupThatIsGoneCannotBeReserved) {
 TEST_F(Quota, TreatsVolumeNamesAsData) {
   EXPECT_EQ(asked("x' || '", 5), "");
   EXPECT_EQ(asked(std::string("a\0b", 3), 5), "");
-  ASSERT_OK(tenancy_->forget_volume(group_, kDs1, "a"));
+  ASSERT_OK(forget("a"));
   EXPECT_EQ(used(), 10u);
 }
 

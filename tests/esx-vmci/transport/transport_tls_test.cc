@@ -339,8 +339,7 @@ TEST_P(TlsListener, AGuestsRenewedCertificateIsReadAtItsNextConnection) {
   EXPECT_EQ(served_.back()->peer().certificate, "web-2");
 }
 
-INSTANTIATE_TEST_SUITE_P(Tcp, TlsListener, ::testing::Values([] { return std::make_unique<TcpTransport>(); }),
-                         name_of_transport);
+INSTANTIATE_TEST_SUITE_P(Tcp, TlsListener, ::testing::Values(transport_named<TcpTransport>("tcp")));
 
 }  // namespace
 }  // namespace vdvs::esx::test

@@ -187,17 +187,6 @@ Result<void> QemuMachine::await_identity(Deadline deadline) {
   return fail(ErrorCode::kUnavailable, "vm '{}': {}", vm().name, stranger_);
 }
 
-Result<void> QemuMachine::await_identity(Deadline deadline) {
-  base::MutexLock lock(mutex_);
-  while (!is_identified_ && stranger_.empty()) {
-    const bool is_late = changed_.wait_until(mutex_, deadline) == std::cv_status::timeout;
-    if ((is_late && !is_identified_) || link_ == QmpLink::kGone)
-      return fail(ErrorCode::kUnavailable, "vm '{}': {}", vm().name, reason_);
-  }
-  if (stranger_.empty()) return {};
-  return fail(ErrorCode::kUnavailable, "vm '{}': {}", vm().name, stranger_);
-}
-
 /// What changes something goes only to a process that is known to be this VM.
 Result<json::value> QemuMachine::run(std::string_view command, json::object arguments, Deadline deadline) {
   RETURN_IF_ERROR(await_identity(deadline));

@@ -167,7 +167,7 @@ class Service {
  public:
   explicit Service(const Place& place) {
     ServiceConfig config;
-    config.datastores = {"ds=" + place.folder() + "/ds"};
+    config.datastores = {fmt::format("ds={}/ds", place.folder())};
     config.database = place.folder() + "/auth-db";
     config.state_dir = place.folder() + "/state";
     std::filesystem::create_directories(place.folder() + "/ds");

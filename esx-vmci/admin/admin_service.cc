@@ -117,8 +117,13 @@ class AdminService final : public Admin {
     RETURN_IF_ERROR(check_command(command));
     const auto row = std::ranges::find(kHandlers, command.verb, &HandlerRow::verb);
     VDVS_CHECK(row != kHandlers.end());
+    const CommandRule& rule = *find_command_rule(command.verb);
+    // Not waited for: a full disk must not keep an administrator from freeing one. That it failed is said
+    // with the result, whose line fails the same way.
+    if (audit_ && !rule.drastic_flag.empty() && command.flags.contains(std::string(rule.drastic_flag)))
+      (void)audit_->begin(command);
     Result<AdminOutput> result = row->handler(options_, command.flags);
-    if (find_command_rule(command.verb)->is_change) record(command, result);
+    if (rule.is_change) record(command, result);
     return result;
   }
 

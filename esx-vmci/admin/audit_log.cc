@@ -25,23 +25,14 @@ std::string utc_now() {
   return text;
 }
 
-std::string line_of(const AdminCommand& command, const Result<AdminOutput>& result) {
+boost::json::object line_of(const AdminCommand& command, std::string_view result) {
   boost::json::object flags;
   for (const auto& [name, value] : command.flags) flags.emplace(name, value);
-  boost::json::object line{{"time", utc_now()},
-                           {"who", command.asked_by},
-                           {"verb", command.verb},
-                           {"flags", std::move(flags)},
-                           {"result", result ? "ok" : "failed"}};
-  if (!result) {
-    line.emplace("code", base::code_name(result.error().code()));
-    line.emplace("error", result.error().message());
-  } else if (!result->lines.empty()) {
-    std::string said;
-    for (const std::string& text : result->lines) said.append(said.empty() ? "" : "; ").append(text);
-    line.emplace("output", said);
-  }
-  return boost::json::serialize(line) + "\n";
+  return {{"time", utc_now()},
+          {"who", command.asked_by},
+          {"verb", command.verb},
+          {"flags", std::move(flags)},
+          {"result", result}};
 }
 
 }  // namespace
@@ -72,9 +63,25 @@ Result<void> AuditLog::rotate() const {
 }
 
 Result<void> AuditLog::append(const AdminCommand& command, const Result<AdminOutput>& result) const {
+  boost::json::object line = line_of(command, result ? "ok" : "failed");
+  if (!result) {
+    line.emplace("code", base::code_name(result.error().code()));
+    line.emplace("error", result.error().message());
+  } else if (!result->lines.empty()) {
+    std::string said;
+    for (const std::string& text : result->lines) said.append(said.empty() ? "" : "; ").append(text);
+    line.emplace("output", said);
+  }
+  return write(boost::json::serialize(line) + "\n");
+}
+
+Result<void> AuditLog::begin(const AdminCommand& command) const {
+  return write(boost::json::serialize(line_of(command, "begun")) + "\n");
+}
+
+Result<void> AuditLog::write(const std::string& line) const {
   const std::filesystem::path folder = std::filesystem::path(path_).parent_path();
   if (!folder.empty()) RETURN_IF_ERROR(base::make_folders(folder.string(), 0755));
-  const std::string line = line_of(command, result);
   ASSIGN_OR_RETURN(base::UniqueFd file, open_locked());
   struct stat status{};
   if (::fstat(file.get(), &status) != 0) return fail_errno(errno, "look at '{}'", path_);

@@ -27,8 +27,11 @@ class AuditLog {
 
   /// On the disk before it returns.
   base::Result<void> append(const AdminCommand& command, const base::Result<AdminOutput>& result) const;
+  /// The same before the command is carried out: "result":"begun".
+  base::Result<void> begin(const AdminCommand& command) const;
 
  private:
+  base::Result<void> write(const std::string& line) const;
   base::Result<base::UniqueFd> open_locked() const;
   base::Result<void> rotate() const;
 

@@ -32,6 +32,9 @@ struct CommandRule {
   bool is_change = false;
   std::string_view help;
   std::span<const FlagRule> flags;
+  /// With this flag it takes something away that nobody can bring back: the audit log has it before it is
+  /// done, too. Empty: never.
+  std::string_view drastic_flag{};
 
   const FlagRule* find_flag(std::string_view name) const;
 };

@@ -29,7 +29,7 @@ struct ClientOptions {
 /// kUnavailable, at once when the connection is refused. An original service answers only once a connection
 /// and has no capabilities: each request then has a connection of its own. Retries only what failed in
 /// transport: every operation is idempotent (service_link.h). Errors: kInvalid; those of reading the state
-/// file. Thread: any number of calls side by side. Owns: one I/O thread; calls have ended before it ends.
+/// file. Thread: any number of calls side by side. Owns: its connections; calls have ended before it ends.
 base::Result<std::unique_ptr<ControlPlane>> make_client_control_plane(ClientOptions options);
 
 }  // namespace vdvs::esx

@@ -53,7 +53,8 @@ class ServiceLink {
   virtual base::Result<Answer> ask(Request request, base::Deadline deadline) = 0;
 };
 
-/// Owns: one thread for all I/O. What waits when it ends gets kUnavailable.
+/// Owns: the connections, and no thread: of those who wait, one does the I/O of all (shared_loop.h). What
+/// waits when it ends gets kUnavailable.
 std::unique_ptr<ServiceLink> make_service_link(Endpoint endpoint, TlsFiles tls);
 
 }  // namespace vdvs::esx

@@ -1,20 +1,14 @@
-#include <pthread.h>
-
-#include <boost/asio/executor_work_guard.hpp>
-#include <boost/asio/io_context.hpp>
-#include <boost/asio/post.hpp>
 #include <boost/asio/steady_timer.hpp>
 #include <deque>
-#include <future>
 #include <list>
 #include <map>
-#include <thread>
 #include <utility>
 #include <vector>
 
 #include "base/log.h"
 #include "base/mutex.h"
 #include "esx-vmci/client/service_link.h"
+#include "esx-vmci/client/shared_loop.h"
 #include "esx-vmci/protocol/frame.h"
 #include "esx-vmci/transport/channel.h"
 
@@ -42,9 +36,11 @@ struct Call {
 
   std::optional<Request> request;  ///< Without one: only the meeting is waited for.
   const Deadline deadline;
-  std::promise<Result<Answer>> promise;
-  asio::steady_timer deadline_timer;
-  asio::steady_timer retry_timer;
+  std::optional<Result<Answer>> answer;
+  SharedLoop::Waiter waiter;
+  /// Until there is an answer: whoever reads that may outlive the loop.
+  std::optional<asio::steady_timer> deadline_timer;
+  std::optional<asio::steady_timer> retry_timer;
   std::uint64_t id = 0;       ///< Of its last try, to a service of ours.
   Clock::time_point sent_at;  ///< Of its last try.
   std::size_t failures = 0;
@@ -64,22 +60,15 @@ struct Exchange {
 
 enum class Mode { kUnmet, kMeeting, kOurs, kOriginal };
 
-/// All but `service`, `ask` and the ends of its life run on the loop's thread.
+/// All but `service`, `ask` and the ends of its life run on the loop.
 class AsioLink final : public ServiceLink {
  public:
-  AsioLink(Endpoint endpoint, TlsFiles tls)
-      : endpoint_(std::move(endpoint)),
-        tls_(std::move(tls)),
-        work_(asio::make_work_guard(loop_)),
-        thread_([this] {
-          ::pthread_setname_np(::pthread_self(), "link");
-          loop_.run();
-        }) {}
+  AsioLink(Endpoint endpoint, TlsFiles tls) : endpoint_(std::move(endpoint)), tls_(std::move(tls)) {}
   ~AsioLink() override;
 
   Result<Service> service(Deadline deadline) override;
   Result<Answer> ask(Request request, Deadline deadline) override {
-    return wait_for(std::make_shared<Call>(loop_, std::move(request), deadline));
+    return wait_for(std::make_shared<Call>(loop_.context(), std::move(request), deadline));
   }
 
  private:
@@ -111,7 +100,7 @@ class AsioLink final : public ServiceLink {
 
   const Endpoint endpoint_;
   const TlsFiles tls_;
-  asio::io_context loop_;
+  SharedLoop loop_;
 
   Mode mode_ = Mode::kUnmet;
   std::deque<CallPtr> queue_;         // wait for the meeting, or for a free connection to an original service
@@ -126,9 +115,6 @@ class AsioLink final : public ServiceLink {
 
   base::Mutex mutex_;
   std::optional<Service> service_ GUARDED_BY(mutex_);
-
-  asio::executor_work_guard<asio::io_context::executor_type> work_;
-  std::thread thread_;
 };
 
 // ---- from the callers' threads ----
@@ -138,7 +124,7 @@ Result<Service> AsioLink::service(Deadline deadline) {
     base::MutexLock lock(mutex_);
     if (service_) return *service_;
   }
-  auto met = wait_for(std::make_shared<Call>(loop_, std::nullopt, deadline));
+  auto met = wait_for(std::make_shared<Call>(loop_.context(), std::nullopt, deadline));
   if (!met) return std::unexpected(std::move(met).error());
   base::MutexLock lock(mutex_);
   VDVS_CHECK(service_.has_value());
@@ -146,29 +132,28 @@ Result<Service> AsioLink::service(Deadline deadline) {
 }
 
 Result<Answer> AsioLink::wait_for(const CallPtr& call) {
-  auto answer = call->promise.get_future();
-  asio::post(loop_, [this, call] { start(call); });
-  return answer.get();
+  loop_.wait(call->waiter, [this, call] { start(call); });
+  return std::move(*call->answer);
 }
 
 AsioLink::~AsioLink() {
-  asio::post(loop_, [this] {
+  SharedLoop::Waiter waiter;
+  loop_.wait(waiter, [&] {
     const Error ended(ErrorCode::kUnavailable,
                       fmt::format("ask '{}': this client is being closed", endpoint_.text()));
     for (const CallPtr& call : std::vector<CallPtr>(calls_.begin(), calls_.end())) {
       finish(call, std::unexpected(ended));
     }
-    loop_.stop();
+    loop_.finish(waiter);
   });
-  thread_.join();
 }
 
 // ---- calls ----
 
 void AsioLink::start(const CallPtr& call) {
   calls_.push_back(call);
-  call->deadline_timer.expires_at(call->deadline);
-  call->deadline_timer.async_wait([this, call](const boost::system::error_code& error) {
+  call->deadline_timer->expires_at(call->deadline);
+  call->deadline_timer->async_wait([this, call](const boost::system::error_code& error) {
     if (!error) on_deadline(call);
   });
   queue_.push_back(call);
@@ -197,12 +182,13 @@ void AsioLink::pump() {
 void AsioLink::finish(const CallPtr& call, Result<Answer> answer) {
   if (call->is_done) return;
   call->is_done = true;
-  call->deadline_timer.cancel();
-  call->retry_timer.cancel();
+  call->deadline_timer.reset();
+  call->retry_timer.reset();
   flying_.erase(call->id);
   std::erase(queue_, call);
   std::erase(calls_, call);
-  call->promise.set_value(std::move(answer));
+  call->answer = std::move(answer);
+  loop_.finish(call->waiter);
 }
 
 void AsioLink::on_deadline(const CallPtr& call) {
@@ -249,8 +235,8 @@ void AsioLink::fail_try(const CallPtr& call, const Error& failure, bool may_be_d
                                     failure.remedy().empty() ? "look whether the service runs; then try again"
                                                              : failure.remedy())));
   }
-  call->retry_timer.expires_after(kRetryWaits[failures]);
-  call->retry_timer.async_wait([this, call](const boost::system::error_code& error) {
+  call->retry_timer->expires_after(kRetryWaits[failures]);
+  call->retry_timer->async_wait([this, call](const boost::system::error_code& error) {
     if (error || call->is_done) return;
     queue_.push_back(call);
     pump();
@@ -266,7 +252,7 @@ Error AsioLink::unreadable(std::string_view what) const {
 
 void AsioLink::meet() {
   mode_ = Mode::kMeeting;
-  connect(loop_, endpoint_, tls_, base::deadline_in(kMeetTime),
+  connect(loop_.context(), endpoint_, tls_, base::deadline_in(kMeetTime),
           [this](Result<std::unique_ptr<Channel>> channel) {
             if (!channel) return fail_meeting(channel.error());
             say_hello(std::move(*channel));
@@ -391,7 +377,7 @@ void AsioLink::start_exchange(CallPtr call) {
   }
   const auto exchange =
       exchanges_.insert(exchanges_.end(), Exchange{.call = std::move(call), .channel = nullptr});
-  connect(loop_, endpoint_, tls_, exchange->call->deadline,
+  connect(loop_.context(), endpoint_, tls_, exchange->call->deadline,
           [this, exchange](Result<std::unique_ptr<Channel>> channel) {
             on_connected(exchange, std::move(channel));
           });

@@ -39,8 +39,10 @@ std::string real_path(const std::string& path) {
   return real ? real.get() : std::string();
 }
 
+bool is_vsan(std::string_view path) { return path.starts_with(std::string(kVmfsRoot) + "vsan:"); }
+
 const char* type_of(const std::string& path) {
-  if (path.starts_with(std::string(kVmfsRoot) + "vsan:")) return "vsan";
+  if (is_vsan(path)) return "vsan";
   struct statfs info;
   if (::statfs(path.c_str(), &info) != 0) return "folder";
   switch (static_cast<std::uint64_t>(info.f_type) & 0xFFFFFFFFu) {
@@ -57,7 +59,10 @@ const char* type_of(const std::string& path) {
 class FolderDatastore {
  public:
   FolderDatastore(DatastoreFolder folder, bool makes_root)
-      : folder_(std::move(folder)), url_(datastore_url(folder_.path)), makes_root_(makes_root) {}
+      : folder_(std::move(folder)),
+        url_(datastore_url(folder_.path)),
+        makes_root_(makes_root),
+        type_(is_vsan(folder_.path) || is_vsan(real_path(folder_.path)) ? "vsan" : "folder") {}
 
   const std::string& name() const { return folder_.name; }
   const std::string& path() const { return folder_.path; }
@@ -96,7 +101,9 @@ class FolderDatastore {
   const DatastoreFolder folder_;
   const std::string url_;
   const bool makes_root_;
-  std::atomic<const char*> type_ = "folder";
+  /// What its path says, until it has been looked at: whoever puts a service together must know which
+  /// datastore has policies, and asks none that may not answer.
+  std::atomic<const char*> type_;
   base::Mutex mutex_;  ///< While the datastore is looked for and opened; what is done to volumes needs none.
   std::optional<Found> found_ GUARDED_BY(mutex_);
   std::string mark_ GUARDED_BY(mutex_) = folder_.known_mark;

@@ -100,9 +100,8 @@ class DiskStore {
   };
   virtual LockKey lock_key(std::string_view volume) const = 0;
 
-  /// The volumes that somebody is making now, or has left half made (`clean_up` has not come by yet). None
-  /// where the store cannot tell.
-  virtual base::Result<std::vector<std::string>> in_the_making() const { return std::vector<std::string>(); }
+  /// The volumes that somebody is making now, or has left half made (`clean_up` has not come by yet).
+  virtual base::Result<std::vector<std::string>> in_the_making() const = 0;
 
   // The rest needs the volume's lock.
 

@@ -164,6 +164,7 @@ class VsphereDiskStore final : public DiskStore {
                       const Progress& progress) const override;
   Result<void> remove(const StoredDisk& disk) const override;
   Result<void> blank(const StoredDisk& disk) const override;
+  Result<std::vector<std::string>> in_the_making() const override;
   Result<void> clean_up() const override;
 
  private:
@@ -368,16 +369,24 @@ Result<void> VsphereDiskStore::blank(const StoredDisk& disk) const {
                 []() -> Result<bool> { return false; });
 }
 
-Result<void> VsphereDiskStore::clean_up() const {
+Result<std::vector<std::string>> VsphereDiskStore::in_the_making() const {
   ASSIGN_OR_RETURN(const auto entries,
                    folder_.list("*" + std::string(kCreatingEnding), base::deadline_in(kLookTime)));
-  if (!entries) return {};
+  std::vector<std::string> volumes;
+  if (!entries) return volumes;
   for (const auto& entry : *entries) {
     auto volume = volume_of(
         entry.name.substr(0, entry.name.size() - kCreatingEnding.size() + kDescriptorEnding.size()));
-    if (!volume) continue;
-    ASSIGN_OR_RETURN(const DiskLock held, lock(*volume));
-    RETURN_IF_ERROR(settle(*volume));
+    if (volume) volumes.push_back(std::move(*volume));
+  }
+  return volumes;
+}
+
+Result<void> VsphereDiskStore::clean_up() const {
+  ASSIGN_OR_RETURN(const std::vector<std::string> volumes, in_the_making());
+  for (const std::string& volume : volumes) {
+    ASSIGN_OR_RETURN(const DiskLock held, lock(volume));
+    RETURN_IF_ERROR(settle(volume));
   }
   return {};
 }

@@ -78,6 +78,7 @@ class Machines final : public QemuHypervisor {
   QemuMachine* machine_of(const Vm& vm) const;
   std::vector<Found> ask(const std::vector<QemuMachine*>& machines) const;
   std::vector<QemuMachine*> all() const;
+  bool close_leftovers(const Disk& disk, Deadline deadline) const;
   Result<std::optional<Attachment>> find_in(const std::vector<QemuMachine*>& machines,
                                             const Disk& disk) const;
 
@@ -122,11 +123,29 @@ std::vector<Found> Machines::ask(const std::vector<QemuMachine*>& machines) cons
   return found;
 }
 
+/// Those that a guest can use: a node without a device is what an interrupted step has left.
+bool is_attached(const QemuDisk& disk) { return disk.key.empty() || disk.has_device; }
+
+/// An image that is open without a device is in nobody's way but its lock is. True where there was one.
+bool Machines::close_leftovers(const Disk& disk, Deadline deadline) const {
+  bool is_any = false;
+  for (const Found& found : ask(all())) {
+    const auto here = found.disks ? find_disk(*found.disks, disk.extent_path) : std::nullopt;
+    if (!here || is_attached(*here)) continue;
+    found.machine->close_leftovers(deadline);
+    is_any = true;
+  }
+  return is_any;
+}
+
 Result<base::DiskAddress> Machines::attach(const Vm& vm, const Disk& disk) {
   QemuMachine* machine = machine_of(vm);
   if (machine == nullptr)
     return fail(ErrorCode::kDenied, "vm '{}' ({}) is none of this service's QEMU VMs", vm.name, vm.uuid);
-  auto address = machine->attach(disk, base::deadline_in(kQemuOperationTime));
+  const Deadline deadline = base::deadline_in(kQemuOperationTime);
+  auto address = machine->attach(disk, deadline);
+  if (!address && address.error().code() == ErrorCode::kBusyElsewhere && close_leftovers(disk, deadline))
+    address = machine->attach(disk, deadline);
   if (address) return base::DiskAddress(std::move(*address));
   if (address.error().code() == ErrorCode::kBusyElsewhere) {
     const auto holder = find_in(all(), disk);
@@ -141,9 +160,6 @@ Result<void> Machines::detach(const Vm& vm, const Disk& disk) {
   if (machine == nullptr) return {};  // a VM that is not of this service has nothing that it attached
   return machine->detach(disk, base::deadline_in(kQemuOperationTime));
 }
-
-/// Those that a guest can use: a node without a device is what an interrupted step has left.
-bool is_attached(const QemuDisk& disk) { return disk.key.empty() || disk.has_device; }
 
 /// Where exactly is for the VM itself: of one that does not answer now, only that it has the disk is told.
 std::vector<Attachment> attachments_of(QemuMachine& machine, const std::vector<QemuDisk>& disks) {

@@ -1,6 +1,6 @@
 // Who may have an extent open, across programs. QEMU locks bytes of an image file with open file description
 // locks (F_OFD_SETLK; block/file-posix.c: byte 100 + n for each permission that it has, 200 + n for each that
-// it does not share), from the moment a device uses the image until it does not. Loop devices hold flock(2),
+// it does not share), from the moment it opens the image until it closes it. Loop devices hold flock(2),
 // and whoever copies or removes a disk both kinds (datastore/disk_store_folder.cc).
 #pragma once
 

@@ -60,8 +60,9 @@ class Guest:
 class Rig:
     """`runs_service`: all the time, or only for guests."""
 
-    def __init__(self, programs, runs_service=True):
+    def __init__(self, programs, runs_service=True, more_datastores=()):
         self.programs = programs
+        self.more_datastores = more_datastores
         self.runs_service = runs_service
         self.daemon = None
 
@@ -73,8 +74,9 @@ class Rig:
             (self.folder / name).mkdir()
         self.config = self.folder / "vmdkopsd.toml"
         listens = ", ".join(f'"unix:{self.folder}/{vm}.sock,vm={vm}"' for vm in VMS)
+        datastores = ", ".join(f'"{each}"' for each in (f"ds1={self.folder}/ds1", f"ds2={self.folder}/ds2", *self.more_datastores))
         self.config.write_text(
-            f'listen = [{listens}]\ndatastore = ["ds1={self.folder}/ds1", "ds2={self.folder}/ds2"]\n'
+            f'listen = [{listens}]\ndatastore = [{datastores}]\n'
             f'database = "{self.folder}/etc/auth-db"\nadmin-socket = "{self.folder}/admin.sock"\n'
             f'audit-log = "{self.folder}/log/audit.log"\nstate-dir = "{self.folder}/state"\nhost-name = "host-1"\n'
             f'log-file = "{self.folder}/service.log"\n', encoding="utf-8")
@@ -175,6 +177,52 @@ class Rig:
 
     def vmdk(self, volume, datastore="ds1", group=DEFAULT_GROUP):
         return self.folder / datastore / "dockvols" / group / f"{volume}.vmdk"
+
+
+class VsanRoot:
+    """A root folder that is this machine's with a vSAN's place in it (/vmfs/volumes/vsan:...), where each program of `programs` is run.
+    What is mounted is mounted in a namespace of that program's own, so nothing of it is ever seen, or to be unmounted, outside."""
+
+    DATASTORE = "/vmfs/volumes/vsan:52d8eb4842dbf493-41523be9cd4ff7b7"
+
+    def __init__(self, programs):
+        self.programs = programs
+
+    def __enter__(self):
+        self.folder = pathlib.Path(tempfile.mkdtemp(prefix="vdvs-vsan-", dir="/var/tmp"))
+        self.root = self.folder / "root"
+        self.backing = self.folder / "backing"
+        self.backing.mkdir()
+        (self.root / self.DATASTORE.lstrip("/")).mkdir(parents=True)
+        mounts = [f"mount --bind {self.backing} '{self.root}{self.DATASTORE}'"]
+        for entry in pathlib.Path("/").iterdir():
+            place = self.root / entry.name
+            if entry.is_symlink():
+                place.symlink_to(os.readlink(entry))
+            elif entry.is_dir() and entry.name != "vmfs":
+                place.mkdir()
+                mounts.append(f"mount --rbind /{entry.name} {place}")
+        (self.folder / "enter").write_text("\n".join(["#!/bin/sh", "set -e", *mounts, f'exec chroot {self.root} "$@"', ""]), encoding="utf-8")
+        return {name: self._wrap(name, path) for name, path in self.programs.items()}
+
+    def _wrap(self, name, path):
+        script = self.folder / name
+        script.write_text(f'#!/bin/sh\nexec unshare --mount --propagation private sh {self.folder}/enter {os.path.abspath(path)} "$@"\n',
+                          encoding="utf-8")
+        script.chmod(0o755)
+        return str(script)
+
+    def __exit__(self, kind, error, trace):
+        shutil.rmtree(self.backing)
+        for script in ("enter", *self.programs):
+            (self.folder / script).unlink()
+        # Folder by folder and only empty ones: this tree has had the whole machine in it.
+        for folder, _, names in os.walk(self.root, topdown=False):
+            for name in [*names, *(each for each in os.listdir(folder) if os.path.islink(f"{folder}/{each}"))]:
+                if os.path.islink(f"{folder}/{name}"):
+                    os.unlink(f"{folder}/{name}")
+            os.rmdir(folder)
+        self.folder.rmdir()
 
 
 def median_ms(work, rounds=11):

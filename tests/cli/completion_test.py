@@ -113,7 +113,7 @@ def main():
     for name in ("vmdkops_admin", "vmdkopsd", "completion"):
         parser.add_argument(f"--{name}", required=True)
     parser.add_argument("tests", nargs="*")
-    OPTIONS = parser.parse_args()
+    OPTIONS = parser.parse_intermixed_args()
     unittest.main(argv=[sys.argv[0], *OPTIONS.tests])
 
 

@@ -109,7 +109,7 @@ def main():
     parser.add_argument("--vmdkopsd", required=True)
     parser.add_argument("--vdvs", required=True)
     parser.add_argument("tests", nargs="*")
-    OPTIONS = parser.parse_args()
+    OPTIONS = parser.parse_intermixed_args()
     unittest.main(argv=[sys.argv[0], *OPTIONS.tests])
 
 

@@ -16,7 +16,7 @@ import sys
 import unittest
 import xml.etree.ElementTree as ElementTree
 
-from admin_rig import DEFAULT_GROUP, Rig, median_ms
+from admin_rig import DEFAULT_GROUP, Rig, VsanRoot, median_ms
 
 NAMESPACE = "{http://www.vmware.com/Products/ESX/6.0/esxcli/}"
 INIT_NEEDED = "Configuration not found. Please init configuration with 'esxcli storage guestvol config init'."
@@ -39,7 +39,10 @@ def only(mode):
 class AdminTest(unittest.TestCase):
     def setUp(self):
         programs = {"vmdkops_admin": OPTIONS.vmdkops_admin, "vmdkopsd": OPTIONS.vmdkopsd}
-        self.rig = self.enterContext(Rig(programs, runs_service=OPTIONS.mode == "service"))
+        self.use(Rig(programs, runs_service=OPTIONS.mode == "service"))
+
+    def use(self, rig):
+        self.rig = self.enterContext(rig)
         for name in ("works", "says", "rows", "error", "misuse", "guest"):
             setattr(self, name, getattr(self.rig, name))
 
@@ -448,6 +451,51 @@ class Volumes(AdminTest):
                   f"vmgroup ls {median_ms(lambda: self.works('vmgroup', 'ls')):.1f} ms (whole processes)")
 
 
+class Policies(AdminTest):
+    CONTENT = '(("proportionalCapacity" i0)("hostFailuresToTolerate" i1))'
+
+    def setUp(self):
+        programs = self.enterContext(VsanRoot({"vmdkops_admin": OPTIONS.vmdkops_admin, "vmdkopsd": OPTIONS.vmdkopsd}))
+        self.use(Rig(programs, OPTIONS.mode == "service", [f"vsan={VsanRoot.DATASTORE}"]))
+
+    def test_are_made_listed_changed_and_removed(self):
+        self.assertEqual(self.rows("policy", "ls"), [])
+        self.assertEqual(self.says("policy", "create", "--name=gold", f"--content={self.CONTENT}"), "Successfully created policy: gold")
+        self.assertEqual(self.error("policy", "create", "--name=gold", f"--content={self.CONTENT}"), "Error: Policy already exists")
+        self.assertEqual(self.rows("policy", "ls"), [{"Policy Name": "gold", "Policy Content": self.CONTENT, "Active": "Unused"}])
+        self.assertIn("identical to old policy", self.error("policy", "update", "--name=gold", f"--content={self.CONTENT}"))
+        self.assertEqual(self.says("policy", "update", "--name=gold", '--content=(("stripeWidth" i2))'), "Successfully updated policy gold")
+        self.assertEqual(self.rows("policy", "ls")[0]["Policy Content"], '(("stripeWidth" i2))')
+        self.assertEqual(self.says("policy", "rm", "--name=gold"), "Successfully removed policy: gold")
+        for words in (["rm", "--name=gold"], ["update", "--name=gold", f"--content={self.CONTENT}"]):
+            self.assertIn("Policy gold does not exist", self.error("policy", *words))
+
+    def test_that_are_in_use_stay(self):
+        self.works("policy", "create", "--name=gold", f"--content={self.CONTENT}")
+        with self.guest() as guest:
+            self.assertEqual(guest.fails("create", "db@ds1", vsan_policy_name="gold"), "Cannot use a VSAN policy on a non-VSAN datastore")
+            self.assertIn("Policy none does not exist. Available policies are: ['gold']",
+                          guest.fails("create", "db@vsan", vsan_policy_name="none"))
+            guest.works("create", "db@vsan", size="2mb", vsan_policy_name="gold")
+        self.assertEqual(self.rows("policy", "ls")[0]["Active"], "In use by 1 volumes")
+        self.assertEqual(self.rows("volume", "ls", "-c", "policy"), [{"Policy": "gold"}])
+        self.assertIn("Cannot remove. Policy is in use by {'volume': 'db', 'policy': 'gold', 'path': '",
+                      self.error("policy", "rm", "--name=gold"))
+        lines = self.works("policy", "update", "--name=gold", '--content=(("stripeWidth" i2))').splitlines()
+        self.assertEqual(lines[0], "Successfully updated policy gold")
+        self.assertIn("1 volumes that use it keep what they have", lines[1])
+        with self.guest() as guest:
+            guest.works("remove", "db@vsan")
+        self.works("policy", "rm", "--name=gold")
+
+    def test_are_checked_and_never_near_a_shell_or_a_path(self):
+        for content in ("", "hostFailuresToTolerate", '(("hostFailuresToTolerate" i1)', '(("unknown" i1))', '(("stripeWidth" i1))\'; touch x; \''):
+            self.error("policy", "create", "--name=bad", f"--content={content}")
+        for name in ("../bad", "a/b", ".bad", "bad.tmp", "bad.old", ""):
+            self.error("policy", "create", f"--name={name}", f"--content={self.CONTENT}")
+        self.assertEqual(self.rows("policy", "ls"), [])
+
+
 class Formats(AdminTest):
     def setUp(self):
         super().setUp()
@@ -530,7 +578,7 @@ def main():
     parser.add_argument("--vmdkops_admin", required=True)
     parser.add_argument("--vmdkopsd", required=True)
     parser.add_argument("tests", nargs="*")
-    OPTIONS = parser.parse_args()
+    OPTIONS = parser.parse_intermixed_args()
     unittest.main(argv=[sys.argv[0], *OPTIONS.tests])
 
 

@@ -145,8 +145,9 @@ class Rules(unittest.TestCase):
     def test_a_test_that_took_the_place_of_the_predecessors_must_be_there(self):
         self.write("tests/a/a_test.cc", "TEST_F(Suite, Does) {}\n")
         self.write("tests/a/CMakeLists.txt", "foreach(case IN ITEMS one two)\n")
+        self.write("tests/a/scenes.py", "import sys\n\ndef scene(lab):\n    pass\n")
         self.write("tests/b.py", "class Group(Base):\n    def test_does(self):\n        pass\n\n\nclass Other:\n    pass\n")
-        self.write("docs/predecessor-tests.md", "| theirs | ours |\n|---|---|\n| x | `Suite.Does`, `Group.test_does`, `a.two`, `vm.later` |\n")
+        self.write("docs/predecessor-tests.md", "| theirs | ours |\n|---|---|\n| x | `Suite.Does`, `Group.test_does`, `a.two`, `a.scene` |\n")
         self.assertEqual(rules.the_predecessors_tests_have_ours(self.root), [])
         self.write("docs/predecessor-tests.md", "| x | `Suite.Did`, `Other.test_does`, `a.three` |\n")
         complaints = rules.the_predecessors_tests_have_ours(self.root)

@@ -2,6 +2,7 @@
 #include <algorithm>
 #include <latch>
 
+#include "esx-vmci/client/service_link.h"
 #include "tests/esx-vmci/client/original_peer.h"
 
 namespace vdvs::esx::testing {
@@ -101,10 +102,17 @@ TEST_F(ClientOfOriginal, GetsSeveralRequestsAtOnceButNotTooMany) {
 
 TEST_F(ClientOfOriginal, ARequestBeyondItsBoundIsRefusedHere) {
   OriginalPeer service = peer();
-  auto plane = client(service);
-  const auto refused = plane->create(name_of("v"), {{"vsan-policy-name", std::string(4096, 'x')}}, {});
+  auto link = make_service_link(service.endpoint(), {});
+  auto ask = [&](std::size_t bytes) {
+    Request request{.command = "create", .name = "v", .options = {{"size", ""}}, .version = kProtocolVersion};
+    request.options["size"] = std::string(bytes - encode_request(request).size() - 1, 'x');
+    return link->ask(request, base::deadline_in(std::chrono::minutes(5)));
+  };
+  EXPECT_OK(ask(kMaxOriginalRequestBytes));
+  const auto refused = ask(kMaxOriginalRequestBytes + 1);
   EXPECT_EQ(code_of(refused), "E_LIMIT");
-  for (const std::string& payload : service.payloads()) EXPECT_LT(payload.size(), 4096u);
+  EXPECT_THAT(message_of(refused),
+              HasSubstr("the request has 4097 bytes, and this service takes 4096 at most"));
 }
 
 TEST_F(ClientOfOriginal, ACutConnectionIsTriedAgain) {

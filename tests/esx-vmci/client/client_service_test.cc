@@ -8,6 +8,7 @@
 #include <latch>
 #include <random>
 
+#include "esx-vmci/client/service_link.h"
 #include "tests/esx-vmci/client/served.h"
 #include "tests/esx-vmci/transport/transports.h"
 
@@ -410,6 +411,47 @@ TEST_F(ClientOfService, AResetWhoseAnswerWasLostIsFoundDoneOnlyOnABlankDisk) {
   }
 }
 
+// ---- the link itself ----
+
+TEST_F(ClientOfService, CallsThatWaitWhenItsLinkEndsAreToldSo) {
+  std::latch all_asked(4);
+  auto service = raw([&](RawConnection& connection, std::size_t) {
+    if (!connection.greet()) return;
+    while (connection.read_request()) all_asked.count_down();
+  });
+  auto link = make_service_link(here(), {});
+  std::vector<std::thread> callers;
+  for (int i = 0; i < 4; ++i) {
+    callers.emplace_back([&link = *link] {
+      auto answer = link.ask({.command = "list", .name = {}}, base::deadline_in(std::chrono::minutes(5)));
+      EXPECT_EQ(code_of(answer), "E_UNAVAILABLE");
+      EXPECT_THAT(message_of(answer), HasSubstr("is being closed"));
+    });
+  }
+  all_asked.wait();
+  link.reset();
+  for (std::thread& caller : callers) caller.join();
+}
+
+TEST_F(ClientOfService, CallersComeAndGoAndNobodyIsForgotten) {
+  handler_.script = [](const Vm&, const Request& request) {
+    if (request.name == "slow") std::this_thread::yield();
+    return json::value(request.name);
+  };
+  auto served = serve();
+  auto link = make_service_link(here(), {});
+  run_side_by_side(12, [&](std::size_t i) {
+    for (int round = 0; round < 200; ++round) {
+      const std::string name = round % 3 == 0 ? "slow" : fmt::format("v{}", i);
+      auto answer = link->ask({.command = "get", .name = name}, base::deadline_in(std::chrono::minutes(5)));
+      ASSERT_OK(answer);
+      ASSERT_OK(answer->result);
+      ASSERT_EQ(*answer->result, json::value(name));
+    }
+  });
+  EXPECT_EQ(served->transport().accepted, 1u);
+}
+
 // ---- TLS ----
 
 class ClientOverTls : public ClientOfService {
@@ -445,6 +487,7 @@ TEST_F(ClientOverTls, ARefusedCertificateIsDeniedAtOnceAndNotTriedAgain) {
   EXPECT_THAT(message_of(refused), StartsWith("list: "));
   EXPECT_THAT(message_of(refused), HasSubstr(served.endpoint().text()));
   EXPECT_THAT(refused.error().remedy(), HasSubstr("vdvs cert"));
+  EXPECT_TRUE(soon([&] { return served.transport().refused_certificate > 0; })) << "counted after the alert";
   EXPECT_EQ(served.transport().refused_certificate, 1u);
 }
 

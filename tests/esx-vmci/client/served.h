@@ -79,7 +79,7 @@ class RealService {
  public:
   explicit RealService(const std::string& folder) {
     ServiceConfig config;
-    config.datastores = {"ds=" + folder + "/ds"};
+    config.datastores = {fmt::format("ds={}/ds", folder)};
     config.database = folder + "/auth-db";
     config.state_dir = folder + "/state";
     config.audit_log = folder + "/audit.log";

@@ -34,9 +34,10 @@ class QemuWorld : public HypervisorWorld {
   }
   ~QemuWorld() override { (void)base::set_faults(""); }
   /// As a service that was killed and started again: nothing is known any more.
-  void restart_service() {
+  void restart_service() { restart_service({{machine_one.config(), machine_two.config()}}); }
+  void restart_service(QemuConfig config) {
     hypervisor_.reset();
-    hypervisor_ = make_qemu_hypervisor({{machine_one.config(), machine_two.config()}});
+    hypervisor_ = make_qemu_hypervisor(std::move(config));
   }
 
   QemuHypervisor& hypervisor() override { return *hypervisor_; }
@@ -54,9 +55,8 @@ class QemuWorld : public HypervisorWorld {
   std::string read_beginning(const base::DiskAddress& where, std::size_t bytes) override {
     const ScsiAddress& address = std::get<ScsiAddress>(where);
     for (const auto& [file, device] : machine_one.devices()) {
-      const std::string path = device.substr(0, device.find("/virtio"));
-      if (machine_one.property(path, "scsi-id").to_number<unsigned>() != address.unit) continue;
-      if (machine_one.property(path, "serial").as_string() != address.disk_uuid) continue;
+      if (machine_one.property(device, "scsi-id").to_number<unsigned>() != address.unit) continue;
+      if (machine_one.property(device, "serial").as_string() != address.disk_uuid) continue;
       return read_text(file).substr(0, bytes);
     }
     return "no device is there";
@@ -172,13 +172,28 @@ TEST_F(QemuHypervisorTest, ARefusalNamesTheMachineThatHasTheDisk) {
   EXPECT_THAT(message_of(refused), HasSubstr("web-2"));
 }
 
-TEST_F(QemuHypervisorTest, ADiskOfAnUnknownVmIsBusy) {
+TEST_F(QemuHypervisorTest, ADiskOfAVmThatIsNotKnownHereIsBusy) {
   ASSERT_OK(hypervisor().attach(world_.two, disk_));
-  auto other_service = make_qemu_hypervisor({{world_.machine_one.config()}});
-  // The monitor is the first service's until it ends; what can be looked at without it is the image's lock.
-  world_.restart_service();
+  world_.restart_service({{world_.machine_one.config()}});
   auto refused = hypervisor().attach(world_.one, disk_);
   EXPECT_EQ(code_of(refused), "E_BUSY_ELSEWHERE");
+  EXPECT_THAT(message_of(refused), HasSubstr("a virtual machine that this service does not know"));
+}
+
+TEST_F(QemuHypervisorTest, AFrozenMachineKeepsItsDisksAndHoldsUpNobodyElse) {
+  attach(disk_);
+  world_.machine_one.freeze();
+  EXPECT_OK(hypervisor().attach(world_.two, world_.make_disk("other", "")));
+  auto found = hypervisor().find(disk_);
+  ASSERT_OK(found);
+  ASSERT_TRUE(found->has_value());
+  EXPECT_EQ((*found)->vm_uuid, world_.one.uuid);
+  auto refused = hypervisor().attach(world_.two, disk_);
+  EXPECT_EQ(code_of(refused), "E_BUSY_ELSEWHERE");
+  EXPECT_THAT(message_of(refused), HasSubstr("web-1"));
+  world_.machine_one.thaw();
+  EXPECT_OK(hypervisor().detach(world_.one, disk_));
+  EXPECT_OK(hypervisor().attach(world_.two, disk_));
 }
 
 TEST_F(QemuHypervisorTest, AKilledMachineHasNothingAndItsDisksAreFreeAtOnce) {
@@ -243,7 +258,7 @@ TEST_F(QemuHypervisorTest, ADiskThatSomebodyElsePluggedIsBusyAndNotTakenOut) {
       "blockdev-add", {{"driver", "file"}, {"node-name", "foreign"}, {"filename", disk_.extent_path}});
   auto refused = hypervisor().attach(world_.one, disk_);
   EXPECT_EQ(code_of(refused), "E_BUSY_ELSEWHERE");
-  EXPECT_THAT(message_of(refused), HasSubstr("not made by this service"));
+  EXPECT_THAT(message_of(refused), HasSubstr("this service did not attach"));
   EXPECT_OK(hypervisor().detach(world_.one, disk_));
   EXPECT_THAT(world_.machine_one.open_files(), ElementsAre(disk_.extent_path));
 }

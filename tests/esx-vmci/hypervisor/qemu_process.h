@@ -4,7 +4,6 @@
 
 #include <gtest/gtest.h>
 #include <signal.h>
-#include <spawn.h>
 #include <sys/prctl.h>
 #include <sys/socket.h>
 #include <sys/un.h>
@@ -13,12 +12,15 @@
 
 #include <boost/json/serialize.hpp>
 #include <cstring>
+#include <map>
+#include <memory>
 #include <string>
 #include <vector>
 
 #include "base/fd.h"
 #include "base/json.h"
 #include "esx-vmci/hypervisor/qemu_config.h"
+#include "esx-vmci/hypervisor/qemu_view.h"
 #include "tests/esx-vmci/support.h"
 
 namespace vdvs::esx::testing {
@@ -125,6 +127,9 @@ class QemuProcess {
     pid_ = 0;
   }
 
+  void freeze() { ::kill(pid_, SIGSTOP); }
+  void thaw() { ::kill(pid_, SIGCONT); }
+
   TestMonitor& monitor() { return *monitor_; }
 
   /// What it has open with driver "file".
@@ -139,16 +144,23 @@ class QemuProcess {
     return files;
   }
 
-  /// The devices on its SCSI buses: QOM paths, by the file behind each.
+  /// The devices that the service has plugged: QOM paths, by the file behind each.
   std::map<std::string, std::string> devices() {
-    std::map<std::string, std::string> found;
+    std::map<std::string, std::string> files;  // by key
+    const auto nodes = monitor().run("query-named-block-nodes", {{"flat", true}});
     const auto blocks = monitor().run("query-block");
-    if (!blocks.is_array()) return found;
+    if (!nodes.is_array() || !blocks.is_array()) return {};
+    for (const auto& node : nodes.get_array()) {
+      const std::string name = base::find_string(node.get_object(), "node-name").value_or("");
+      if (name.starts_with(kFileNodePrefix))
+        files[name.substr(kFileNodePrefix.size())] =
+            base::find_string(node.get_object(), "file").value_or("");
+    }
+    std::map<std::string, std::string> found;
     for (const auto& block : blocks.get_array()) {
-      const auto* inserted = block.get_object().if_contains("inserted");
-      if (inserted == nullptr || !inserted->is_object()) continue;
-      found[base::find_string(inserted->get_object(), "file").value_or("")] =
-          base::find_string(block.get_object(), "qdev").value_or("");
+      const std::string device = base::find_string(block.get_object(), "qdev").value_or("");
+      const std::string id = device.substr(device.rfind('/') + 1);
+      if (id.starts_with(kDiskPrefix)) found[files[id.substr(kDiskPrefix.size())]] = device;
     }
     return found;
   }

@@ -59,10 +59,10 @@ const char* type_of(const std::string& path) {
 class FolderDatastore {
  public:
   FolderDatastore(DatastoreFolder folder, bool makes_root)
-      : folder_(std::move(folder)), url_(datastore_url(folder_.path)), makes_root_(makes_root) {
-    const std::string real = real_path(folder_.path);
-    type_ = type_of(real.empty() ? folder_.path : real);
-  }
+      : folder_(std::move(folder)),
+        url_(datastore_url(folder_.path)),
+        makes_root_(makes_root),
+        type_(is_vsan(folder_.path) || is_vsan(real_path(folder_.path)) ? "vsan" : "folder") {}
 
   const std::string& name() const { return folder_.name; }
   const std::string& path() const { return folder_.path; }

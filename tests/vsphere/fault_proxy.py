@@ -82,7 +82,7 @@ class Proxy:
         reader = client.makefile("rb")
         while True:
             line = reader.readline()
-            if not line:
+            if not line.endswith(b"\n"):
                 break
             verb, target, _ = line.decode("latin-1").split(" ", 2)
             headers = http.client.parse_headers(reader)

@@ -86,6 +86,7 @@ VsphereWorld::VsphereWorld(const std::vector<std::string>& flags) {
   VDVS_CHECK(text.find(marker) != std::string::npos);
   config.server.thumbprint = text.substr(text.find(marker) + marker.size(), 64);
   direct_ = VsphereSession::make(config).value();
+  datacenter_name_ = direct().read_all("Datacenter", {"name"}, soon_enough()).value().front().text("name");
   const std::vector<VmState> there = vms();
   for (std::size_t i = 0; i < 2; ++i) {
     reconfigure(there[i].vm.name, soap::tag("name", fmt::format("web-{}", i + 1)) +
@@ -181,13 +182,13 @@ Disk VsphereWorld::make_disk(const std::string& name, std::string_view beginning
 }
 
 std::optional<std::string> VsphereWorld::read_file(const std::string& name) {
-  auto text = direct().get_file("DC0", "LocalDS_0", std::string(kFolder) + "/" + name, 16 << 20, soon_enough());
+  auto text = direct().get_file(datacenter_name_, "LocalDS_0", std::string(kFolder) + "/" + name, 16 << 20, soon_enough());
   EXPECT_OK(text);
   return text.value_or(std::nullopt);
 }
 
 void VsphereWorld::write_file(const std::string& name, std::string_view bytes) {
-  EXPECT_OK(direct().put_file("DC0", "LocalDS_0", std::string(kFolder) + "/" + name, bytes, soon_enough()));
+  EXPECT_OK(direct().put_file(datacenter_name_, "LocalDS_0", std::string(kFolder) + "/" + name, bytes, soon_enough()));
 }
 
 }  // namespace vdvs::esx::testing

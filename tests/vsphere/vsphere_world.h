@@ -77,6 +77,7 @@ class VsphereWorld {
 
  private:
   TemporaryFolder folder_;
+  std::string datacenter_name_;
   std::unique_ptr<Helper> simulator_;
   std::unique_ptr<Helper> proxy_;
   std::unique_ptr<VsphereSession> direct_;

@@ -50,19 +50,19 @@ func main() {
 		fmt.Fprintln(os.Stderr, err)
 		os.Exit(1)
 	}
-	defer model.Remove()
 	extend()
 	service := model.Service
 	service.Listen = &url.URL{Scheme: "https", Host: "127.0.0.1:0", User: url.UserPassword("user", "pass")}
 	service.TLS = new(tls.Config)
 	service.RegisterEndpoints = true
 	server := service.NewServer()
-	defer server.Close()
 	fmt.Println("ready", server.URL.Port())
 	lines := bufio.NewScanner(os.Stdin)
 	for lines.Scan() {
 		fmt.Println(command(strings.Fields(lines.Text())))
 	}
+	model.Remove()
+	os.Exit(0) // without waiting for requests that nobody wants answered any more
 }
 
 func command(words []string) string {

@@ -90,7 +90,7 @@ func (c *taskControl) run(object mo.Reference, name string, work func() (types.A
 	})
 	task.Info.Name = name
 	if vm, ok := object.(*machine); ok {
-		simulator.Map.AppendReference(vm, &vm.RecentTask, task.Self)
+		vm.RecentTask = append(vm.RecentTask, task.Self) // its lock is held by who called the method
 	}
 	go task.Run()
 	return task.Self

@@ -110,7 +110,7 @@ func (vm *machine) note() {
 	}
 }
 
-func (vm *machine) ReconfigVMTask(_ *simulator.Context, req *types.ReconfigVM_Task) soap.HasFault {
+func (vm *machine) ReconfigVMTask(ctx *simulator.Context, req *types.ReconfigVM_Task) soap.HasFault {
 	ref := tasks.run(vm, "ReconfigVM_Task", func() (types.AnyType, types.BaseMethodFault) {
 		if fault := vm.check(&req.Spec); fault != nil {
 			return nil, fault
@@ -118,7 +118,7 @@ func (vm *machine) ReconfigVMTask(_ *simulator.Context, req *types.ReconfigVM_Ta
 		for _, change := range req.Spec.DeviceChange {
 			vm.placeControllers([]types.BaseVirtualDevice{change.GetVirtualDeviceConfigSpec().Device})
 		}
-		if fault := vm.apply(req); fault != nil {
+		if fault := vm.apply(ctx, req); fault != nil {
 			return nil, fault
 		}
 		vm.version++
@@ -134,17 +134,14 @@ func (vm *machine) ReconfigVMTask(_ *simulator.Context, req *types.ReconfigVM_Ta
 }
 
 // apply lets the simulator do it: its task is over when its method returns.
-func (vm *machine) apply(req *types.ReconfigVM_Task) types.BaseMethodFault {
-	body := vm.VirtualMachine.ReconfigVMTask(inside, req).(*methods.ReconfigVM_TaskBody)
+func (vm *machine) apply(ctx *simulator.Context, req *types.ReconfigVM_Task) types.BaseMethodFault {
+	body := vm.VirtualMachine.ReconfigVMTask(ctx, req).(*methods.ReconfigVM_TaskBody)
 	inner := simulator.Map.Get(body.Res.Returnval).(*simulator.Task)
 	if inner.Info.Error != nil {
 		return inner.Info.Error.Fault
 	}
 	return nil
 }
-
-// inside is the context of calls that no client has made.
-var inside = &simulator.Context{Map: simulator.Map}
 
 func (vm *machine) PowerOffVMTask(ctx *simulator.Context, req *types.PowerOffVM_Task) soap.HasFault {
 	result := vm.VirtualMachine.PowerOffVMTask(ctx, req)

@@ -1,8 +1,7 @@
 // Disks in VMs of a vCenter: the contract of all hypervisors, and what this one promises beyond.
-#include "esx-vmci/hypervisor/hypervisor_vsphere.h"
-
 #include <thread>
 
+#include "esx-vmci/hypervisor/hypervisor_vsphere.h"
 #include "esx-vmci/hypervisor/hypervisor_vsphere_devices.h"
 #include "tests/esx-vmci/hypervisor_contract.h"
 #include "tests/vsphere/vsphere_world.h"
@@ -64,9 +63,7 @@ class VsphereHypervisor : public ::testing::Test {
     return {};
   }
   std::size_t attached() { return hypervisor_->attached_in(world_.folder()).value().size(); }
-  void await_held() {
-    EXPECT_TRUE(soon([&] { return world_.simulator("held") == "1"; }));
-  }
+  void await_held() { world_.await_held(1); }
 };
 
 // ---- places ----
@@ -97,7 +94,8 @@ TEST_F(VsphereHypervisor, AttachesSideBySideToOneVm) {
   std::vector<Disk> disks;
   for (int i = 0; i < 8; ++i) disks.push_back(world_.make_disk(fmt::format("d{}", i)));
   std::vector<std::thread> threads;
-  for (const Disk& disk : disks) threads.emplace_back([&, this] { EXPECT_OK(hypervisor_->attach(one_, disk)); });
+  for (const Disk& disk : disks)
+    threads.emplace_back([&, this] { EXPECT_OK(hypervisor_->attach(one_, disk)); });
   for (std::thread& thread : threads) thread.join();
   EXPECT_EQ(attached(), 8u);
 }
@@ -143,8 +141,8 @@ TEST_F(VsphereHypervisor, RefusesTwoVmsOfOneBiosUuidByTheirNames) {
   world_.reconfigure("web-2", soap::tag("uuid", one_.uuid));
   auto refused = hypervisor_->attach(one_, world_.make_disk("db"));
   EXPECT_EQ(code_of(refused), "E_INVALID");
-  EXPECT_THAT(message_of(refused), AllOf(HasSubstr("2 VMs have this BIOS uuid"), HasSubstr("'web-1'"),
-                                         HasSubstr("'web-2'")));
+  EXPECT_THAT(message_of(refused),
+              AllOf(HasSubstr("2 VMs have this BIOS uuid"), HasSubstr("'web-1'"), HasSubstr("'web-2'")));
   EXPECT_EQ(attached(), 0u);
 }
 
@@ -199,7 +197,7 @@ TEST_F(VsphereHypervisor, WaitsForTheTaskWhoseAnswerWasLost) {
   world_.fault("cut-after ReconfigVM_Task 1");
   std::thread attaching([&] { attach(disk); });
   await_held();
-  EXPECT_TRUE(soon([&] { return world_.fault("count WaitForUpdatesEx") != "0"; }));
+  world_.await_count("WaitForUpdatesEx", 2);
   world_.simulator("release");
   attaching.join();
   EXPECT_EQ(world_.fault("count ReconfigVM_Task"), "1");
@@ -211,8 +209,10 @@ TEST_F(VsphereHypervisor, FinishesAnAttachWhoseConnectionWasCutInTheMiddleOfTheT
   world_.simulator("hold ReconfigVM_Task");
   std::thread attaching([&] { attach(disk); });
   await_held();
+  world_.await_count("WaitForUpdatesEx", 2);  // the present state is known, and a change is waited for
   world_.fault("expire");
   world_.fault("drop");
+  world_.await_count("WaitForUpdatesEx", 4);
   world_.simulator("release");
   attaching.join();
   EXPECT_EQ(world_.fault("count ReconfigVM_Task"), "1");
@@ -235,7 +235,7 @@ TEST_F(VsphereHypervisor, DecidesAgainWhereTheVmWasChangedMeanwhile) {
   await_held();
   // Somebody else's change comes first: it is not held, and takes the version that ours was decided on.
   std::thread changing([&] { world_.reconfigure("web-1", soap::tag("annotation", "changed")); });
-  EXPECT_TRUE(soon([&] { return world_.simulator("held") == "2"; }));
+  world_.await_held(2);
   world_.simulator("release");
   attaching.join();
   changing.join();

@@ -1,9 +1,8 @@
 // The session with a vCenter: logins, trust, cut connections, tasks and files.
-#include "esx-vmci/hypervisor/vsphere_session.h"
-
 #include <atomic>
 #include <thread>
 
+#include "esx-vmci/hypervisor/vsphere_session.h"
 #include "tests/vsphere/vsphere_world.h"
 
 namespace vdvs::esx::testing {
@@ -35,14 +34,10 @@ class Session : public ::testing::Test {
     return session().run_task("CreateVirtualDisk_Task", roots->disk_manager, arguments, deadline);
   }
   bool has_disk(const std::string& name) {
-    return world_.direct().get_file("DC0", "LocalDS_0", name + ".vmdk", 4096, soon_enough()).value().has_value();
-  }
-  /// Waits until the proxy has seen that many.
-  void await_count(const std::string& method, int count) {
-    EXPECT_TRUE(soon([&] { return std::stoi(world_.fault("count " + method)) >= count; }));
-  }
-  void await_held() {
-    EXPECT_TRUE(soon([&] { return world_.simulator("held") == "1"; }));
+    return world_.direct()
+        .get_file("DC0", "LocalDS_0", name + ".vmdk", 4096, soon_enough())
+        .value()
+        .has_value();
   }
 };
 
@@ -168,7 +163,8 @@ TEST_F(Session, KnowsAnAnswerFromGarbage) {
 TEST_F(Session, WaitsNoLongerThanItsDeadline) {
   ASSERT_OK(read_vms());
   world_.fault("stall RetrievePropertiesEx 1");
-  auto late = session().read(world_.datacenter(), {"name"}, base::deadline_in(std::chrono::milliseconds(200)));
+  auto late =
+      session().read(world_.datacenter(), {"name"}, base::deadline_in(std::chrono::milliseconds(200)));
   EXPECT_EQ(code_of(late), "E_TIMEOUT");
 }
 
@@ -178,7 +174,7 @@ TEST_F(Session, StopEndsWhatWaits) {
   world_.fault("stall RetrievePropertiesEx 1");
   base::Result<std::vector<VsphereObject>> ended;
   std::thread waiting([&] { ended = read_vms(); });
-  await_count("RetrievePropertiesEx", before + 1);
+  world_.await_count("RetrievePropertiesEx", before + 1);
   session().stop();
   waiting.join();
   EXPECT_EQ(code_of(ended), "E_UNAVAILABLE");
@@ -208,13 +204,13 @@ TEST_F(Session, ATaskOutlivesItsConnectionAndItsSession) {
   world_.simulator("hold CreateVirtualDisk_Task");
   base::Result<soap::Element> made;
   std::thread making([&] { made = make_disk("a"); });
-  await_held();
-  await_count("WaitForUpdatesEx", 1);
+  world_.await_held(1);
+  world_.await_count("WaitForUpdatesEx", 2);  // the present state is known, and a change is waited for
   world_.fault("drop");
-  await_count("WaitForUpdatesEx", 2);
+  world_.await_count("WaitForUpdatesEx", 4);
   world_.fault("expire");
   world_.fault("drop");
-  await_count("Login", 2);
+  world_.await_count("WaitForUpdatesEx", 6);
   world_.simulator("release");
   making.join();
   EXPECT_OK(made);
@@ -226,7 +222,7 @@ TEST_F(Session, ATaskIsWaitedForWhileTheServerIsAway) {
   world_.simulator("hold CreateVirtualDisk_Task");
   base::Result<soap::Element> made;
   std::thread making([&] { made = make_disk("a"); });
-  await_held();
+  world_.await_held(1);
   world_.fault("down");
   world_.fault("drop");
   world_.simulator("release");
@@ -252,14 +248,14 @@ TEST_F(Session, WaitsForTheTasksOfAnOwner) {
   world_.simulator("hold CreateVirtualDisk_Task");
   world_.fault("cut-after CreateVirtualDisk_Task 1");
   EXPECT_EQ(code_of(make_disk("a")), "E_UNAVAILABLE");
-  await_held();
+  world_.await_held(1);
   std::atomic<bool> is_over = false;
   std::thread waiting([&] {
     const VsphereRoots roots = session().roots(soon_enough()).value();
     EXPECT_OK(session().wait_for_recent_tasks(roots.task_manager, "CreateVirtualDisk_Task", soon_enough()));
     is_over = true;
   });
-  await_count("WaitForUpdatesEx", 1);
+  world_.await_count("WaitForUpdatesEx", 2);
   EXPECT_FALSE(is_over);
   world_.simulator("release");
   waiting.join();

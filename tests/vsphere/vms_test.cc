@@ -39,9 +39,8 @@ class VsphereDirectory : public ::testing::Test {
   /// Until what was told last of that VM is `power`.
   ::testing::AssertionResult await(const std::string& vm, PowerState power) {
     std::unique_lock lock(mutex_);
-    const bool is_told = told_.wait_for(lock, std::chrono::minutes(1), [&] {
-      return !history_[vm].empty() && history_[vm].back() == power;
-    });
+    const bool is_told = told_.wait_for(
+        lock, std::chrono::minutes(1), [&] { return !history_[vm].empty() && history_[vm].back() == power; });
     return is_told ? ::testing::AssertionSuccess()
                    : ::testing::AssertionFailure() << vm << " is not " << power_state_name(power);
   }

@@ -16,9 +16,9 @@ constexpr std::string_view kFolder = "dockvols/11111111-1111-1111-1111-111111111
 constexpr std::uint64_t kDiskBytes = 8 << 20;
 
 void make_certificate(const std::string& folder, const std::string& name) {
-  run({"openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes", "-subj",
-       "/CN=" + name, "-addext", "subjectAltName=IP:127.0.0.1", "-days", "2", "-keyout", folder + "/" + name + ".key",
-       "-out", folder + "/" + name + ".crt"});
+  run({"openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes",
+       "-subj", "/CN=" + name, "-addext", "subjectAltName=IP:127.0.0.1", "-days", "2", "-keyout",
+       folder + "/" + name + ".key", "-out", folder + "/" + name + ".crt"});
   write_text(folder + "/" + name + ".pem",
              read_text(folder + "/" + name + ".key") + read_text(folder + "/" + name + ".crt"));
 }
@@ -89,8 +89,9 @@ VsphereWorld::VsphereWorld(const std::vector<std::string>& flags) {
   datacenter_name_ = direct().read_all("Datacenter", {"name"}, soon_enough()).value().front().text("name");
   const std::vector<VmState> there = vms();
   for (std::size_t i = 0; i < 2; ++i) {
-    reconfigure(there[i].vm.name, soap::tag("name", fmt::format("web-{}", i + 1)) +
-                                      soap::tag("uuid", fmt::format("11111111-aaaa-4bbb-8ccc-{:012}", i + 1)));
+    reconfigure(there[i].vm.name,
+                soap::tag("name", fmt::format("web-{}", i + 1)) +
+                    soap::tag("uuid", fmt::format("11111111-aaaa-4bbb-8ccc-{:012}", i + 1)));
   }
 }
 
@@ -101,9 +102,8 @@ VsphereWorld::~VsphereWorld() {
 
 VsphereConfig VsphereWorld::config() const {
   VsphereConfig config;
-  config.server = {.host = "127.0.0.1",
-                   .port = static_cast<std::uint16_t>(proxy_->port()),
-                   .thumbprint = thumbprint("a")};
+  config.server = {
+      .host = "127.0.0.1", .port = static_cast<std::uint16_t>(proxy_->port()), .thumbprint = thumbprint("a")};
   config.user = "user";
   config.password = "pass";
   return config;
@@ -148,7 +148,8 @@ soap::MoRef VsphereWorld::vm_ref(const std::string& name) {
 }
 
 void VsphereWorld::reconfigure(const std::string& vm, const std::string& specification) {
-  EXPECT_OK(direct().run_task("ReconfigVM_Task", vm_ref(vm), soap::wrap("spec", "", specification), soon_enough()));
+  EXPECT_OK(
+      direct().run_task("ReconfigVM_Task", vm_ref(vm), soap::wrap("spec", "", specification), soon_enough()));
 }
 
 void VsphereWorld::power(const std::string& vm, const std::string& method) {
@@ -182,13 +183,15 @@ Disk VsphereWorld::make_disk(const std::string& name, std::string_view beginning
 }
 
 std::optional<std::string> VsphereWorld::read_file(const std::string& name) {
-  auto text = direct().get_file(datacenter_name_, "LocalDS_0", std::string(kFolder) + "/" + name, 16 << 20, soon_enough());
+  auto text = direct().get_file(datacenter_name_, "LocalDS_0", std::string(kFolder) + "/" + name, 16 << 20,
+                                soon_enough());
   EXPECT_OK(text);
   return text.value_or(std::nullopt);
 }
 
 void VsphereWorld::write_file(const std::string& name, std::string_view bytes) {
-  EXPECT_OK(direct().put_file(datacenter_name_, "LocalDS_0", std::string(kFolder) + "/" + name, bytes, soon_enough()));
+  EXPECT_OK(direct().put_file(datacenter_name_, "LocalDS_0", std::string(kFolder) + "/" + name, bytes,
+                              soon_enough()));
 }
 
 }  // namespace vdvs::esx::testing

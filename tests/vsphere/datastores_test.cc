@@ -264,6 +264,23 @@ TEST_F(VsphereStore, ACreateThatWasInterruptedIsFinishedOrTakenBack) {
   EXPECT_OK(create("intent"));
 }
 
+TEST_F(VsphereStore, ACloneThatWasInterruptedIsTakenBack) {
+  ASSERT_OK(create("db"));
+  const StoredDisk source = store_.load("db").value();
+  const NewDisk copy = wish(8 << 20, {{"clone-from", "db"}});
+  ASSERT_OK(base::set_faults(std::string(kFaultCreateExtent) + "=fail"));
+  EXPECT_EQ(code_of(store_.create("copy", copy, DiskStore::CopySource{&store_, &source}, {})), "E_IO");
+  ASSERT_OK(base::set_faults(""));
+  EXPECT_THAT(volumes(), ElementsAre("copy@LocalDS_0", "db@LocalDS_0"));
+  world_.simulator("fail DeleteVirtualDisk_Task FileLocked");  // it is still being copied
+  EXPECT_OK(store_.clean_up());
+  EXPECT_TRUE(world_.read_file(creating("copy")).has_value());
+  EXPECT_OK(store_.clean_up());
+  EXPECT_THAT(volumes(), ElementsAre("db@LocalDS_0"));
+  EXPECT_EQ(world_.read_file(creating("copy")), std::nullopt);
+  EXPECT_OK(store_.create("copy", copy, DiskStore::CopySource{&store_, &source}, {}));
+}
+
 TEST_F(VsphereStore, ARemoveThatWasInterruptedLeavesNoOldSidecarToANewDisk) {
   ASSERT_OK(create("db", wish(8 << 20, {{"fstype", "xfs"}})));
   ASSERT_OK(base::set_faults(std::string(kFaultRemoveExtent) + "=fail"));

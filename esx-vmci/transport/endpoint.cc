@@ -78,6 +78,8 @@ Result<Endpoint> parse_tcp(std::string_view text, std::string_view rest) {
   if (!port || *port > kMaxTcpPort) return refuse(text, "the port is not a number up to 65535");
   if (host.starts_with('[') && host.ends_with(']') && host.size() > 2) {
     host = host.substr(1, host.size() - 2);
+    if (host.find_first_of("[]") != std::string_view::npos)
+      return refuse(text, "there is a bracket within the brackets");
   } else if (host.find_first_of(":[]") != std::string_view::npos) {
     return refuse(text, "an IPv6 address stands in brackets");
   }

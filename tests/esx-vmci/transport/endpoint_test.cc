@@ -37,9 +37,12 @@ TEST(Endpoint, IsWrittenAsItIsRead) {
 }
 
 TEST(Endpoint, RefusesTheRestAndNamesTheForms) {
-  for (const char* text : {"", "vmci:", "/run/a.sock", "vsock:x", "vsock:0", "vsock:2:", "vsock:2:3:4",
-                           "vsock:-1", "unix:", "unix:a.sock", "unix:/a,vm=", "tcp:", "tcp:host", "tcp::1",
-                           "tcp:host:70000", "tcp:::1:7000", "tcp:a b:1", "tcp:[]:1", "tcp:host:"}) {
+  for (const char* text : {"",          "vmci:",       "/run/a.sock",     "vsock:x",
+                           "vsock:0",   "vsock:2:",    "vsock:2:3:4",     "vsock:-1",
+                           "unix:",     "unix:a.sock", "unix:/a,vm=",     "tcp:",
+                           "tcp:host",  "tcp::1",      "tcp:host:70000",  "tcp:::1:7000",
+                           "tcp:a b:1", "tcp:[]:1",    "tcp:[2.1]]:7000", "tcp:[[::1]]:1",
+                           "tcp:host:"}) {
     const auto endpoint = Endpoint::parse(text);
     ASSERT_FALSE(endpoint) << text;
     EXPECT_EQ(endpoint.error().code(), base::ErrorCode::kInvalid);

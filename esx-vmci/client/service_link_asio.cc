@@ -230,10 +230,12 @@ void AsioLink::fail_try(const CallPtr& call, const Error& failure, bool may_be_d
   if (failures >= kRetryWaits.size() || Clock::now() + kRetryWaits[failures] >= call->deadline) {
     const bool is_late = failure.code() == ErrorCode::kTimeout;
     return finish(
-        call, std::unexpected(Error(is_late ? ErrorCode::kTimeout : ErrorCode::kUnavailable,
-                                    fmt::format("{} ({} tries)", failure.message(), failures + 1),
-                                    failure.remedy().empty() ? "look whether the service runs; then try again"
-                                                             : failure.remedy())));
+        call, std::unexpected(
+                  Error(is_late ? ErrorCode::kTimeout : ErrorCode::kUnavailable,
+                        fmt::format("{} ({} tries)", failure.message(), failures + 1),
+                        failure.remedy().empty()
+                            ? "look whether the service runs, and knows this VM: its log says whom it refuses"
+                            : failure.remedy())));
   }
   call->retry_timer->expires_after(kRetryWaits[failures]);
   call->retry_timer->async_wait([this, call](const boost::system::error_code& error) {

@@ -3,8 +3,9 @@
 // sidecars go through the server's /folder, in the same bytes as everywhere.
 //
 // A create is proven by "<vol>.vmdk.creating", which holds the sidecar to be: whoever finds it beside a disk
-// without a sidecar gives it that one; whoever finds it alone deletes it. A remove deletes the disk first and
-// the sidecar after it.
+// without a sidecar gives it that one, or, where the disk was to be a copy and nobody knows whether it is
+// whole, deletes the disk; whoever finds it alone deletes it. A remove deletes the disk first and the sidecar
+// after it.
 #pragma once
 
 #include <memory>

@@ -26,6 +26,7 @@ constexpr std::uint64_t kKib = 1024;
 constexpr std::string_view kDescriptorEnding = ".vmdk";
 constexpr std::string_view kCreatingEnding = ".vmdk.creating";
 constexpr std::string_view kPolicyOption = "vsan-policy-name";
+constexpr std::string_view kCloneOption = "clone-from";
 constexpr std::string_view kNoPolicy = "[VSAN default]";
 
 std::string descriptor_name(std::string_view volume) { return std::string(volume) + ".vmdk"; }
@@ -214,7 +215,11 @@ class VsphereDiskStore final : public DiskStore {
     if (has(entries, descriptor_name(volume)) && !has(entries, sidecar)) {
       ASSIGN_OR_RETURN(const auto content, folder_.read(creating_name(volume), kMaxSidecarBytes, deadline));
       // Torn, it says nothing, and the disk is one without metadata, which is nobody's to format.
-      if (content && decode_sidecar(*content)) {
+      const auto intent = content ? decode_sidecar(*content) : std::nullopt;
+      if (intent && intent->options.contains(std::string(kCloneOption))) {
+        ASSIGN_OR_RETURN(const bool is_gone, take_back_copy(volume, deadline));
+        if (!is_gone) return {};
+      } else if (intent) {
         RETURN_IF_ERROR(folder_.write(sidecar, *content, deadline));
         log::info("finished an interrupted create", {{"disk", folder_.text_of(descriptor_name(volume))}});
       }
@@ -222,8 +227,32 @@ class VsphereDiskStore final : public DiskStore {
     return folder_.erase(creating_name(volume), deadline);
   }
 
+  /// Nobody was told that this copy is there, nor does anybody know that it is whole. False while the server
+  /// still copies.
+  Result<bool> take_back_copy(const std::string& volume, Deadline deadline) const {
+    const std::string path = folder_.text_of(descriptor_name(volume));
+    auto removed = remove_disk(volume, deadline);
+    if (!removed && removed.error().code() == ErrorCode::kBusyElsewhere) {
+      log::info("an interrupted clone is still being copied", {{"disk", path}});
+      return false;
+    }
+    RETURN_IF_ERROR(removed);
+    log::info("took back an interrupted clone", {{"disk", path}});
+    return true;
+  }
+
+  /// The descriptor and the extent.
+  Result<void> remove_disk(const std::string& volume, Deadline deadline) const {
+    const std::string arguments = soap::tag("name", folder_.text_of(descriptor_name(volume))) +
+                                  soap::tag("datacenter", folder_.datastore().datacenter);
+    return change("DeleteVirtualDisk_Task", arguments, deadline, [&]() -> Result<bool> {
+      ASSIGN_OR_RETURN(const bool there, is_there(volume));
+      return !there;
+    });
+  }
+
   /// Runs a task of the VirtualDiskManager. Where its answer is lost, waits until none like it runs, and then
-  /// asks `is_done`, or runs it again.
+  /// asks `is_done`, or runs it again; the first one may be late, and make the second one fail.
   Result<void> change(std::string_view method, const std::string& arguments, Deadline deadline,
                       const std::function<Result<bool>()>& is_done) const {
     ASSIGN_OR_RETURN(const VsphereRoots roots, session_.roots(deadline));
@@ -231,10 +260,12 @@ class VsphereDiskStore final : public DiskStore {
       auto changed = session_.run_task(method, roots.disk_manager, arguments, deadline);
       if (changed) return {};
       const bool is_lost = changed.error().code() == ErrorCode::kUnavailable;
-      if (!is_lost || attempt == kAttempts) return std::unexpected(std::move(changed).error());
+      if (attempt == kAttempts || (attempt == 1 && !is_lost))
+        return std::unexpected(std::move(changed).error());
       RETURN_IF_ERROR(session_.wait_for_recent_tasks(roots.task_manager, method, deadline));
       ASSIGN_OR_RETURN(const bool done, is_done());
       if (done) return {};
+      if (!is_lost) return std::unexpected(std::move(changed).error());
     }
   }
 
@@ -298,11 +329,12 @@ Result<void> VsphereDiskStore::create(const std::string& volume, const NewDisk& 
                                       const Progress& progress) const {
   const Deadline deadline = base::deadline_in(kLookTime);
   const std::string path = folder_.text_of(descriptor_name(volume));
-  ASSIGN_OR_RETURN(const auto entries, folder_.beginning_with(volume, deadline));
-  if (has(entries, descriptor_name(volume))) {
+  ASSIGN_OR_RETURN(auto entries, folder_.beginning_with(volume, deadline));
+  if (has(entries, creating_name(volume))) {
     RETURN_IF_ERROR(settle_among(volume, entries, deadline));
-    return fail(ErrorCode::kExists, "File {} already exists", path);
+    ASSIGN_OR_RETURN(entries, folder_.beginning_with(volume, deadline));
   }
+  if (has(entries, descriptor_name(volume))) return fail(ErrorCode::kExists, "File {} already exists", path);
   ASSIGN_OR_RETURN(const std::string profile, profile_of(wish, deadline));
   ASSIGN_OR_RETURN(const std::string content, encode_sidecar(wish.sidecar));
   for (const std::string& stale : sidecar_names(volume, {})) {
@@ -338,12 +370,7 @@ Result<void> VsphereDiskStore::create(const std::string& volume, const NewDisk& 
 
 Result<void> VsphereDiskStore::remove(const StoredDisk& disk) const {
   const Deadline deadline = base::deadline_in(kRemoveTime);
-  const std::string arguments = soap::tag("name", folder_.text_of(descriptor_name(disk.volume))) +
-                                soap::tag("datacenter", folder_.datastore().datacenter);
-  auto removed = change("DeleteVirtualDisk_Task", arguments, deadline, [&]() -> Result<bool> {
-    ASSIGN_OR_RETURN(const bool there, is_there(disk.volume));
-    return !there;
-  });
+  auto removed = remove_disk(disk.volume, deadline);
   if (!removed) {
     // "Not found" may be the datastore: the folder must show that the disk is not there.
     const bool may_be_gone = removed.error().code() == ErrorCode::kNotFound;

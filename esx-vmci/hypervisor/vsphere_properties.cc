@@ -16,8 +16,8 @@ using soap::MoRef;
 constexpr std::int64_t kMaxObjectsAtOnce = 100;
 constexpr std::chrono::milliseconds kFirstPause{100};
 constexpr std::chrono::milliseconds kLongestPause{5'000};
-/// How long a server keeps one question for changes open.
-constexpr std::chrono::seconds kTaskWait{20};
+/// How long a server keeps one question for a task's change open; then the task itself is looked at.
+constexpr std::chrono::seconds kTaskWait{10};
 /// Beyond what the server may wait.
 constexpr std::chrono::seconds kWaitSlack{20};
 
@@ -155,6 +155,7 @@ Result<void> VsphereSession::await_change(const MoRef& task, Deadline deadline) 
   while (!base::has_passed(deadline)) {
     const auto left = std::chrono::ceil<std::chrono::seconds>(deadline - base::Clock::now());
     ASSIGN_OR_RETURN(const auto changes, updates->next(std::clamp(left, std::chrono::seconds(1), kTaskWait)));
+    if (changes.empty()) return {};
     for (const VsphereUpdate& change : changes) {
       const std::string state = change.object.text("info.state");
       if (change.kind == VsphereUpdate::Kind::kLeave || state == "success" || state == "error") return {};

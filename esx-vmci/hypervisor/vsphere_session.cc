@@ -19,6 +19,7 @@ using soap::HttpRequest;
 using soap::MoRef;
 
 constexpr std::string_view kAction = "urn:vim25/6.0";
+constexpr std::string_view kPoliciesAction = "urn:pbm/2.0";
 constexpr std::string_view kSessionCookie = "vmware_soap_session=";
 constexpr std::string_view kPoliciesPath = "/pbm";
 /// A call that only reads is made this often where connections are cut.
@@ -43,6 +44,38 @@ std::string value_of(const std::string& cookie) {
 MoRef root_ref(const Element& content, std::string_view name) {
   const Element* element = content.find(name);
   return element == nullptr ? MoRef() : element->ref();
+}
+
+/// A property that could not be read is no property that is not set: of a VM whose devices may not be seen
+/// nobody knows which disks it has. A server that has forgotten the session says so here too, one property at
+/// a time, instead of by a fault.
+std::optional<soap::Fault> find_refusal(const Element& object) {
+  for (const Element* missing : object.all("missingSet")) {
+    const Element* reason = missing->find("fault");
+    if (reason == nullptr) continue;
+    soap::Fault fault = soap::decode_localized_fault(*reason);
+    if (fault.kind != "NotAuthenticated" && fault.kind != "NoPermission") continue;
+    const Element* owner = object.find("obj");
+    fault.text = fmt::format("'{}' of {} '{}'", missing->text_at("path"),
+                             owner == nullptr ? "object" : owner->ref_type, object.text_at("obj"));
+    return fault;
+  }
+  return std::nullopt;
+}
+
+/// Of a retrieval (`objects`) or of an update (`filterSet.objectSet`).
+std::optional<soap::Fault> find_refused_property(const Element& response) {
+  const Element* result = response.find("returnval");
+  if (result == nullptr) return std::nullopt;
+  for (const Element* object : result->all("objects")) {
+    if (auto refusal = find_refusal(*object)) return refusal;
+  }
+  for (const Element* filter : result->all("filterSet")) {
+    for (const Element* object : filter->all("objectSet")) {
+      if (auto refusal = find_refusal(*object)) return refusal;
+    }
+  }
+  return std::nullopt;
 }
 
 /// RFC 3986: everything but unreserved characters, and `keep`.
@@ -116,11 +149,12 @@ Result<VsphereSession::Sent> VsphereSession::send(soap::Service service, std::st
                                                   const MoRef& self, std::string_view arguments,
                                                   const std::string& cookie, Effect effect,
                                                   Deadline deadline) {
-  HttpRequest request{
-      .target = service == soap::Service::kPbm ? std::string(kPoliciesPath) : config_.path,
-      .body = soap::print_request(service, method, self, arguments, value_of(cookie)),
-      .headers = {{"Content-Type", "text/xml; charset=utf-8"}, {"SOAPAction", std::string(kAction)}},
-      .max_reply_bytes = soap::kMaxReplyBytes};
+  const bool is_for_policies = service == soap::Service::kPbm;
+  HttpRequest request{.target = is_for_policies ? std::string(kPoliciesPath) : config_.path,
+                      .body = soap::print_request(service, method, self, arguments, value_of(cookie)),
+                      .headers = {{"Content-Type", "text/xml; charset=utf-8"},
+                                  {"SOAPAction", std::string(is_for_policies ? kPoliciesAction : kAction)}},
+                      .max_reply_bytes = soap::kMaxReplyBytes};
   if (!cookie.empty()) request.headers.emplace_back("Cookie", cookie);
   const std::string what = fmt::format("ask '{}' for {}", config_.server.host, method);
   for (int attempt = 1;; ++attempt) {
@@ -146,13 +180,14 @@ Result<Element> VsphereSession::call_service(soap::Service service, std::string_
   for (int attempt = 1;; ++attempt) {
     ASSIGN_OR_RETURN(const Login login, this->login(deadline));
     ASSIGN_OR_RETURN(Sent sent, send(service, method, self, arguments, login.cookie, effect, deadline));
-    if (!sent.reply.fault) return std::move(sent.reply.response);
+    auto fault = sent.reply.fault ? std::move(sent.reply.fault) : find_refused_property(sent.reply.response);
+    if (!fault) return std::move(sent.reply.response);
     // Nothing was done, so that this repeats changes too.
-    if (sent.reply.fault->kind == "NotAuthenticated" && attempt < kLoginAttempts) {
+    if (fault->kind == "NotAuthenticated" && attempt < kLoginAttempts) {
       forget(login.number);
       continue;
     }
-    return std::unexpected(soap::to_error(*sent.reply.fault, method));
+    return std::unexpected(soap::to_error(*fault, method));
   }
 }
 

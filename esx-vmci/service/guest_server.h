@@ -21,7 +21,8 @@ namespace vdvs::esx {
 
 struct GuestServerOptions {
   std::size_t threads = 16;
-  std::size_t max_running_per_vm = 4;  ///< So that 4 slow creates of one guest leave the others 12 threads.
+  /// So that 4 slow creates of one guest leave the others 12 threads. Never more than half of them.
+  std::size_t max_running_per_vm = 4;
   std::size_t max_waiting_per_vm = 1024;                   ///< Beyond: kLimit to that guest.
   std::size_t max_waiting_bytes_per_vm = 4 * 1024 * 1024;  ///< Likewise.
   std::size_t max_in_flight_per_channel = 64;  ///< Beyond: its socket is not read until one is answered.

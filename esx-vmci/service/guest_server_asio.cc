@@ -1,3 +1,4 @@
+#include <algorithm>
 #include <atomic>
 #include <boost/asio/post.hpp>
 #include <optional>
@@ -38,6 +39,11 @@ std::string share_of(const Peer& peer) {
       return fmt::format("certificate {}", peer.certificate);
   }
   return {};
+}
+
+/// So few threads, too, are not one guest's.
+std::size_t share_of_threads(const GuestServerOptions& options) {
+  return std::clamp<std::size_t>(options.threads / 2, 1, options.max_running_per_vm);
 }
 
 std::string encode(const std::optional<std::uint64_t>& id, const json::value& body) {
@@ -89,7 +95,7 @@ class AsioGuestServer final : public GuestServer {
         options_(options),
         listeners_(std::move(listeners)),
         pool_("guest", {.threads = options.threads,
-                        .max_running_per_key = options.max_running_per_vm,
+                        .max_running_per_key = share_of_threads(options),
                         .max_waiting_per_key = options.max_waiting_per_vm,
                         .max_waiting_bytes_per_key = options.max_waiting_bytes_per_vm}) {}
 

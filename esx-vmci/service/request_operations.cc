@@ -51,8 +51,8 @@ Result<QuotaReservation> RequestWork::reserve(const Target& target, std::uint64_
 Result<void> RequestWork::check_policy(const Target& target) const {
   const auto wish = request_.options.find(std::string(kPolicyOption));
   if (wish == request_.options.end()) return {};
-  // A datastore that is no folder (vSphere's) has policies that its server knows: it says itself which.
-  if (target.datastore.type == kVsanType && target.datastore.path.empty()) return {};
+  // A datastore that is no folder of ours is a server's, which has policies of its own and checks the name.
+  if (target.datastore.path.empty()) return {};
   if (target.datastore.type != kVsanType || parts_.policies == nullptr) {
     return fail(ErrorCode::kInvalid, "Cannot use a VSAN policy on a non-VSAN datastore");
   }

@@ -8,7 +8,10 @@
 #include "base/fd.h"
 #include "base/log.h"
 #include "esx-vmci/datastore/datastores_folder.h"
+#include "esx-vmci/datastore/datastores_vsphere.h"
 #include "esx-vmci/hypervisor/hypervisor_qemu.h"
+#include "esx-vmci/hypervisor/hypervisor_vsphere.h"
+#include "esx-vmci/service/datastore_marks.h"
 
 namespace vdvs::esx {
 namespace {
@@ -143,9 +146,26 @@ void reconcile_quotas(const ServiceParts& parts, const Datastore& datastore,
   }
 }
 
+/// The server has datastores of its own, and says who the VMs are. Errors: where it cannot be asked now.
+Result<ServiceAssembly> assemble_vsphere(const ServiceConfig& config, const std::string& file) {
+  ServiceAssembly assembly;
+  ASSIGN_OR_RETURN(const VsphereConfig vsphere, load_vsphere_config(file));
+  assembly.tenancy = make_sqlite_tenancy(config.database);
+  ASSIGN_OR_RETURN(assembly.vsphere, VsphereSession::make(vsphere));
+  ASSIGN_OR_RETURN(assembly.vsphere_watch, VsphereSession::make(vsphere));
+  ASSIGN_OR_RETURN(assembly.datastores, make_vsphere_datastores(*assembly.vsphere));
+  assembly.hypervisor = make_vsphere_hypervisor(*assembly.vsphere);
+  assembly.vms = make_vsphere_vm_directory(*assembly.vsphere, *assembly.vsphere_watch);
+  assembly.operations = std::make_unique<VolumeOperations>(*assembly.hypervisor, assembly.vms.get());
+  return assembly;
+}
+
 }  // namespace
 
 Result<ServiceAssembly> assemble_service(const ServiceConfig& config, bool makes_datastores) {
+  constexpr std::string_view kVsphere = "vsphere:";
+  if (config.hypervisor.starts_with(kVsphere))
+    return assemble_vsphere(config, config.hypervisor.substr(kVsphere.size()));
   ServiceAssembly assembly;
   assembly.tenancy = make_sqlite_tenancy(config.database);
   ASSIGN_OR_RETURN(assembly.marks, DatastoreMarks::open(config.state_dir));

@@ -9,6 +9,7 @@
 #include "esx-vmci/datastore/datastores.h"
 #include "esx-vmci/hypervisor/hypervisor.h"
 #include "esx-vmci/hypervisor/vm_directory.h"
+#include "esx-vmci/hypervisor/vsphere_session.h"
 #include "esx-vmci/service/datastore_marks.h"
 #include "esx-vmci/service/request_pipeline.h"
 #include "esx-vmci/service/service_config.h"
@@ -20,6 +21,8 @@ namespace vdvs::esx {
 
 /// Owns: all of it. The hypervisor's side ends first: its threads tell of VMs to those who use the rest.
 struct ServiceAssembly {
+  std::unique_ptr<VsphereSession> vsphere;        ///< With "vsphere:", for all calls but
+  std::unique_ptr<VsphereSession> vsphere_watch;  ///< the one that waits for changes of power.
   std::unique_ptr<Tenancy> tenancy;
   std::unique_ptr<DatastoreMarks> marks;  ///< nullptr: the datastores are no folders of this machine.
   std::unique_ptr<Datastores> datastores;

@@ -1,6 +1,6 @@
 // Flags are read by CLI11; environment and file are then given to the options that no flag has set, through
-// the same conversions (CLI11 by itself lets the file win over the environment). The file is TOML as CLI11
-// reads it, and every name in it must be that of an option.
+// the same conversions (CLI11 by itself lets the file win over the environment, and takes nearly anything in
+// it for a setting).
 #include "esx-vmci/service/service_config.h"
 
 #include <unistd.h>
@@ -12,9 +12,11 @@
 #include <filesystem>
 #include <map>
 #include <memory>
+#include <set>
 #include <sstream>
 
 #include "base/fd.h"
+#include "base/settings_file.h"
 #include "esx-vmci/service/predecessor_settings.h"
 
 namespace vdvs::esx {
@@ -28,7 +30,6 @@ constexpr int kUsageStatus = 2;
 constexpr char kListSeparator = ',';
 constexpr const char* kTable = "vmdkopsd";
 constexpr const char* kPortVariable = "VMDK_OPSD_PORT";
-constexpr std::size_t kMaxConfigFileBytes = 1024 * 1024;
 constexpr std::size_t kMegabyte = 1024 * 1024;
 
 std::string environment_name(std::string_view flag) {
@@ -39,6 +40,19 @@ std::string environment_name(std::string_view flag) {
 
 std::string absolute_path(const std::string& path) {
   return path.empty() ? path : std::filesystem::absolute(path).lexically_normal().string();
+}
+
+/// An endpoint may have a comma of its own: "unix:/a,vm=a,unix:/b,vm=b" are two.
+std::vector<std::string> split_list(const std::string& text) {
+  std::vector<std::string> values;
+  for (std::string& value : CLI::detail::split(text, kListSeparator)) {
+    if (value.starts_with("vm=") && !values.empty()) {
+      values.back() += kListSeparator + value;
+    } else {
+      values.push_back(std::move(value));
+    }
+  }
+  return values;
 }
 
 bool is_there(const std::string& path) { return ::access(path.c_str(), F_OK) == 0; }
@@ -77,8 +91,7 @@ class CommandLine {
       const char* text =
           sources.environment ? sources.environment(variable.c_str()) : std::getenv(variable.c_str());
       if (text == nullptr || *text == '\0') continue;
-      auto applied = apply(*option, is_list(*option) ? CLI::detail::split(text, kListSeparator)
-                                                     : std::vector<std::string>{text});
+      auto applied = apply(*option, is_list(*option) ? split_list(text) : std::vector<std::string>{text});
       if (!applied) {
         return fail(ErrorCode::kInvalid, "environment variable {}: {}", variable, applied.error().message());
       }
@@ -86,25 +99,18 @@ class CommandLine {
     return {};
   }
 
-  Result<void> apply_file(const std::string& text) {
-    std::istringstream stream(text);
-    std::vector<CLI::ConfigItem> items;
-    try {
-      items = CLI::ConfigTOML().from_config(stream);
-    } catch (const CLI::Error& error) {
-      return fail(ErrorCode::kInvalid, "{}", error.what());
-    }
-    for (CLI::ConfigItem& item : items) {
-      if (item.name == "++" || item.name == "--") continue;  // CLI11's marks of where a table begins and ends
-      const bool is_ours =
-          item.parents.empty() || (item.parents.size() == 1 && item.parents.front() == kTable);
-      std::ranges::replace(item.name, '_', '-');
-      const auto found = options_.find(item.name);
-      if (!is_ours || found == options_.end() || item.name == "config") {
-        return fail(ErrorCode::kInvalid, "no setting has the name '{}' (there are {})", item.fullname(),
-                    names());
+  Result<void> apply_file(const std::vector<base::FileSetting>& settings) {
+    std::set<std::string> seen;
+    for (const base::FileSetting& setting : settings) {
+      const auto found = options_.find(setting.key);
+      if (found == options_.end() || setting.key == "config") {
+        return fail(ErrorCode::kInvalid, "line {}: no setting has the name '{}' (there are {})", setting.line,
+                    setting.key, names());
       }
-      RETURN_IF_ERROR(apply(*found->second, item.inputs));
+      if (!seen.insert(setting.key).second)
+        return fail(ErrorCode::kInvalid, "line {}: '{}' is set twice", setting.line, setting.key);
+      auto applied = apply(*found->second, setting.values);
+      if (!applied) return fail(ErrorCode::kInvalid, "line {}: {}", setting.line, applied.error().message());
     }
     return {};
   }
@@ -245,8 +251,9 @@ Result<void> apply_config_file(CommandLine& line, const ServiceConfigSources& so
   if (path.empty() && is_there(sources.file)) path = sources.file;
   if (path.empty()) return {};
   auto applied = [&]() -> Result<void> {
-    ASSIGN_OR_RETURN(const std::string text, base::read_file(path, kMaxConfigFileBytes));
-    return line.apply_file(text);
+    ASSIGN_OR_RETURN(const std::string text, base::read_file(path, base::kMaxConfigFileBytes));
+    ASSIGN_OR_RETURN(const auto settings, base::parse_settings_file(text, kTable));
+    return line.apply_file(settings);
   }();
   if (!applied)
     return std::unexpected(std::move(applied).error().within(fmt::format("read config file '{}'", path)));

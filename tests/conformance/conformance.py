@@ -112,6 +112,32 @@ def live_restore(lab):
     lab.assert_nothing_leaked()
 
 
+def one_name_on_two_datastores(lab):
+    """"db" of one datastore and "db" of another are two volumes: each with its data and its count, across restarts."""
+    stores = [argument for name in ("ds1", "ds2") for argument in ("--datastore", f"{name}={lab.datastore(name)}")]
+    host = lab.host()
+    host.start_mountd(*stores)
+    plugin = host.plugin()
+    for name in ("db", "db@ds2"):
+        plugin.create(name, size="64mb")
+    points = {name: plugin.mount(name, "a") for name in ("db", "db@ds2")}
+    assert plugin.mount("db@ds1", "b") == points["db"]
+    for name, point in points.items():
+        (host.inside(point) / "name").write_text(name)
+    host.kill_mountd()
+    host.restart_mountd()
+    assert sorted(plugin.names()) == ["db", "db@ds2"]
+    plugin.unmount("db@ds2", "a")
+    assert is_mounted(host, "db") and len(host.mounts()) == 1, host.mounts()
+    plugin.unmount("db", "a")
+    assert (host.inside(points["db"]) / "name").read_text() == "db", "the second container still has it"
+    plugin.unmount("db@ds1", "b")
+    assert not host.mounts()
+    assert (host.inside(plugin.mount("db@ds2", "c")) / "name").read_text() == "db@ds2"
+    plugin.unmount("db@ds2", "c")
+    lab.assert_nothing_leaked()
+
+
 def unknown_mount_ids(lab):
     """Older engines unmount what was never mounted."""
     host, plugin = started(lab)
@@ -302,7 +328,7 @@ def the_service_comes_and_goes(lab):
 CASES = {case.__name__: case for case in (
     empty_bodies, create_and_mount_twice, docker_cp, reboot, live_restore, unknown_mount_ids, remove_while_mounted,
     sigterm_during_a_mount, adopted_disks_are_data, foreign_disks_are_never_formatted, a_mounted_namespace_keeps_its_disk,
-    a_missing_datastore_is_not_an_empty_one, control_plane_words_for_a_broken_disk, the_service_comes_and_goes)}
+    a_missing_datastore_is_not_an_empty_one, one_name_on_two_datastores, control_plane_words_for_a_broken_disk, the_service_comes_and_goes)}
 
 
 def main():

@@ -13,6 +13,7 @@ service's virtual machines are its sockets, one for each name; its hypervisor is
 import json
 import os
 import pathlib
+import resource
 import signal
 import socket
 import struct
@@ -260,6 +261,8 @@ class Lab:
         if os.geteuid() != 0:
             raise HarnessError("these tests need root: they make loop devices")
         sweep()
+        most = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
+        resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))  # a thousand connections have two ends
         self.root = pathlib.Path(tempfile.mkdtemp(prefix=PREFIX, dir=LABS))
         (self.root / "owner").write_text(json.dumps({"pid": os.getpid(), "started": start_time(os.getpid())}))
         for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):

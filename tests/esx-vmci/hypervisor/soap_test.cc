@@ -9,12 +9,13 @@
 namespace vdvs::esx::testing {
 namespace {
 
+using soap::Element;
 using ::testing::ElementsAre;
 using ::testing::HasSubstr;
-using soap::Element;
 
 std::string envelope(const std::string& body) {
-  return "<?xml version=\"1.0\"?><soapenv:Envelope xmlns:soapenv=\"http://schemas.xmlsoap.org/soap/envelope/\" "
+  return "<?xml version=\"1.0\"?><soapenv:Envelope "
+         "xmlns:soapenv=\"http://schemas.xmlsoap.org/soap/envelope/\" "
          "xmlns:xsi=\"http://www.w3.org/2001/XMLSchema-instance\"><soapenv:Body>" +
          body + "</soapenv:Body></soapenv:Envelope>";
 }
@@ -172,8 +173,13 @@ TEST(VsphereSpec, HasControllerAndDiskInOneChange) {
 }
 
 TEST(VsphereSpec, ADetachKeepsTheFile) {
-  const std::string spec = print_detach({}, {.key = 2001, .controller_key = 1000, .unit = 3, .files = {"[ds] a.vmdk"},
-                                             .mode = "persistent", .uuid = {}, .size_bytes = 0});
+  const std::string spec = print_detach({}, {.key = 2001,
+                                             .controller_key = 1000,
+                                             .unit = 3,
+                                             .files = {"[ds] a.vmdk"},
+                                             .mode = "persistent",
+                                             .uuid = {},
+                                             .size_bytes = 0});
   EXPECT_THAT(spec, HasSubstr("<operation>remove</operation><device"));
   EXPECT_EQ(spec.find("fileOperation"), std::string::npos);
 }
@@ -182,18 +188,22 @@ VsphereHardware hardware_of(const std::string& devices, const std::string& optio
   VsphereObject vm;
   vm.properties["name"].text = "web-1";
   vm.properties["config.hardware.device"] =
-      soap::decode_xml("<val xmlns:xsi='http://www.w3.org/2001/XMLSchema-instance'>" + devices + "</val>").value();
+      soap::decode_xml("<val xmlns:xsi='http://www.w3.org/2001/XMLSchema-instance'>" + devices + "</val>")
+          .value();
   vm.properties["config.extraConfig"] = soap::decode_xml("<val>" + options + "</val>").value();
   return decode_hardware(vm);
 }
 
 constexpr std::string_view kDevices =
-    "<VirtualDevice xsi:type='ParaVirtualSCSIController'><key>1000</key><slotInfo><pciSlotNumber>160</pciSlotNumber>"
+    "<VirtualDevice "
+    "xsi:type='ParaVirtualSCSIController'><key>1000</key><slotInfo><pciSlotNumber>160</pciSlotNumber>"
     "</slotInfo><busNumber>0</busNumber></VirtualDevice>"
-    "<VirtualDevice xsi:type='VirtualLsiLogicController'><key>1001</key><busNumber>1</busNumber></VirtualDevice>"
+    "<VirtualDevice "
+    "xsi:type='VirtualLsiLogicController'><key>1001</key><busNumber>1</busNumber></VirtualDevice>"
     "<VirtualDevice xsi:type='VirtualDisk'><key>2000</key><backing xsi:type='VirtualDiskFlatVer2BackingInfo'>"
     "<fileName>[ds] dockvols/g/a-000002.vmdk</fileName><diskMode>persistent</diskMode>"
-    "<uuid>6000C291-0000-1111-2222-333344445555</uuid><parent><fileName>[ds] dockvols/g/a.vmdk</fileName></parent>"
+    "<uuid>6000C291-0000-1111-2222-333344445555</uuid><parent><fileName>[ds] "
+    "dockvols/g/a.vmdk</fileName></parent>"
     "</backing><controllerKey>1000</controllerKey><unitNumber>2</unitNumber><capacityInKB>2048</capacityInKB>"
     "</VirtualDevice>"
     "<VirtualDevice xsi:type='VirtualCdrom'><controllerKey>1000</controllerKey><unitNumber>0</unitNumber>"
@@ -207,13 +217,15 @@ TEST(VsphereHardware, FindsADiskUnderItsSnapshots) {
   EXPECT_EQ(disk->unit, 2u);
   EXPECT_EQ(disk->size_bytes, 2u << 20);
   EXPECT_EQ(describe(hardware, *disk), "SCSI disk 0:2 of vm 'web-1'");
-  EXPECT_EQ(find_disk(hardware, {.descriptor_path = "[ds2] dockvols/g/a.vmdk", .extent_path = {}, .uuid = {}}),
-            nullptr);
+  EXPECT_EQ(
+      find_disk(hardware, {.descriptor_path = "[ds2] dockvols/g/a.vmdk", .extent_path = {}, .uuid = {}}),
+      nullptr);
 }
 
 TEST(VsphereHardware, FindsADiskBySerialWhereItsFolderIsSpeltByUuid) {
   const VsphereHardware hardware = hardware_of(std::string(kDevices));
-  Disk disk{.descriptor_path = "[ds] 5c0d-folder/a.vmdk", .extent_path = {},
+  Disk disk{.descriptor_path = "[ds] 5c0d-folder/a.vmdk",
+            .extent_path = {},
             .uuid = "6000c291000011112222333344445555"};
   EXPECT_NE(find_disk(hardware, disk), nullptr);
   disk.uuid = "6000c291000011112222333344445556";
@@ -221,14 +233,14 @@ TEST(VsphereHardware, FindsADiskBySerialWhereItsFolderIsSpeltByUuid) {
 }
 
 TEST(VsphereHardware, TheAddressHasUuidSlotAndBus) {
-  const VsphereHardware hardware = hardware_of(
-      std::string(kDevices),
-      "<OptionValue><key>pciBridge4.pciSlotNumber</key><value>21</value></OptionValue>");
+  const VsphereHardware hardware =
+      hardware_of(std::string(kDevices),
+                  "<OptionValue><key>pciBridge4.pciSlotNumber</key><value>21</value></OptionValue>");
   const base::ScsiAddress address = address_of(hardware, hardware.disks.front(), "");
-  EXPECT_EQ(address, (base::ScsiAddress{.disk_uuid = "6000c291000011112222333344445555",
-                                        .pci_slot = 160,
-                                        .pci_bus = "15.0",
-                                        .unit = 2}));
+  EXPECT_EQ(
+      address,
+      (base::ScsiAddress{
+          .disk_uuid = "6000c291000011112222333344445555", .pci_slot = 160, .pci_bus = "15.0", .unit = 2}));
 }
 
 TEST(VsphereHardware, ASlotMayBeInExtraConfigInAnySpelling) {
@@ -245,7 +257,8 @@ TEST(VsphereHardware, UnitsAreUsedByAnyKindOfDevice) {
 // ---- VMs ----
 
 VsphereVm vm(const std::string& name, const std::string& uuid, const std::string& instance) {
-  return {.ref = {"VirtualMachine", name}, .state = {.vm = {.uuid = uuid, .name = name, .instance_uuid = instance}}};
+  return {.ref = {"VirtualMachine", name},
+          .state = {.vm = {.uuid = uuid, .name = name, .instance_uuid = instance}}};
 }
 
 TEST(VsphereVms, TwoWithOneBiosUuidAreRefusedByName) {
@@ -272,7 +285,8 @@ TEST(VsphereVms, AVmOfAHostThatIsAwayIsNotKnownToBeOff) {
 TEST(VsphereConfig, IsRead) {
   auto text = parse_vsphere_config(
       R"({"url": "https://vc.example:8443/sdk", "user": "u@vsphere.local", "password_file": "/etc/x",
-          "thumbprint": "AA:)" + std::string(62, 'b') + R"(", "datacenter": "DC0", "datastores": ["d1", "d2"],
+          "thumbprint": "AA:)" +
+      std::string(62, 'b') + R"(", "datacenter": "DC0", "datastores": ["d1", "d2"],
           "policies": {"gold": "id-1"}})");
   ASSERT_OK(text);
   EXPECT_EQ(text->config.server.host, "vc.example");
@@ -292,7 +306,8 @@ TEST(VsphereConfig, SaysWhichMemberIsWrong) {
   EXPECT_THAT(with(R"("url": "https://u:p@a", "user": "u")"), HasSubstr("the user belongs into 'user'"));
   EXPECT_THAT(with(R"("url": "https://a", "password": "p")"), HasSubstr("holds the password itself"));
   EXPECT_THAT(with(R"("url": "https://a", "user": "u")"), HasSubstr("'password_file' or 'password_env'"));
-  EXPECT_THAT(with(R"("url": "https://a", "user": "u", "datastore": [])"), HasSubstr("no member 'datastore'"));
+  EXPECT_THAT(with(R"("url": "https://a", "user": "u", "datastore": [])"),
+              HasSubstr("no member 'datastore'"));
   EXPECT_THAT(with(R"("url": "https://a", "user": "u", "thumbprint": "12")"), HasSubstr("2 hex digits"));
 }
 

@@ -55,6 +55,15 @@ TEST(DatastoreUrl, IsTheVolumesUuidOnVmfsAndThePathElsewhere) {
   EXPECT_EQ(datastore_url("/vmfs/volumes/56f2-uuid/some/folder"), "ds:///vmfs/volumes/56f2-uuid/");
 }
 
+TEST(DatastoreType, OfAVsanIsKnownByItsPathAlsoWhileItIsAway) {
+  const auto datastores = make_folder_datastores({{.name = "fast", .path = "/vmfs/volumes/vsan:52a1/vdvs"},
+                                                  {.name = "plain", .path = "/vmfs/volumes/56f2/vdvs"}},
+                                                 false);
+  ASSERT_OK(datastores);
+  EXPECT_EQ((*datastores)->all().front().type, "vsan");
+  EXPECT_EQ((*datastores)->all().back().type, "folder");
+}
+
 TEST(SyncTogether, TellsOfTheOneThatCouldNotBeMadeDurable) {
   const tests::TemporaryFolder folder;
   auto open = [&](const char* name) { return base::open_file(folder.path() + name, O_RDWR | O_CREAT); };

@@ -71,6 +71,8 @@ TEST_F(ServiceConfigTest, ListsComeFromRepeatedFlagsCommasOrAnArray) {
   const ServiceConfig config = good();
   EXPECT_THAT(config.listens, ElementsAre("unix:/a", "unix:/b"));
   EXPECT_FALSE(config.are_default_listens);
+  environment_ = {{"VDVS_LISTEN", "unix:/a,vm=a,unix:/b,vm=b,vsock:"}};
+  EXPECT_THAT(good().listens, ElementsAre("unix:/a,vm=a", "unix:/b,vm=b", "vsock:"));
   environment_.clear();
   testing::write_text(sources_.file, "[vmdkopsd]\ndatastore = [\"x=/x\", \"y=/y\"]\n");
   EXPECT_THAT(good().datastores, ElementsAre("x=/x", "y=/y"));
@@ -80,9 +82,11 @@ TEST_F(ServiceConfigTest, UnknownNamesAndBadValuesAreRefusedWithTheirPlace) {
   EXPECT_THAT(refusal({"--frobnicate"}), HasSubstr("frobnicate"));
   EXPECT_THAT(refusal({"--threads", "0"}), HasSubstr("threads"));
   testing::write_text(sources_.file, "thread = 3\n");
-  EXPECT_THAT(refusal(), HasSubstr("no setting has the name 'thread'"));
+  EXPECT_THAT(refusal(), HasSubstr("line 1: no setting has the name 'thread'"));
   testing::write_text(sources_.file, "[mountd]\nthreads = 3\n");
-  EXPECT_THAT(refusal(), HasSubstr("mountd.threads"));
+  EXPECT_THAT(refusal(), HasSubstr("line 1: the only table is [vmdkopsd]"));
+  testing::write_text(sources_.file, "threads = 3\n\nthreads = 4\n");
+  EXPECT_THAT(refusal(), HasSubstr("line 3: 'threads' is set twice"));
   testing::write_text(sources_.file, "threads = many\n");
   EXPECT_THAT(refusal(), HasSubstr("threads"));
   testing::write_text(sources_.file, "");

@@ -1,5 +1,7 @@
 // Whose a disk is when its VM is off, gone, unreachable or on another host: when it may be attached
 // elsewhere, what is released when a VM goes off, and what an administrator can force.
+#include "base/fault.h"
+#include "esx-vmci/fault_points.h"
 #include "esx-vmci/service/power_release.h"
 #include "tests/esx-vmci/service/fake_machines.h"
 #include "tests/esx-vmci/service/service_fixture.h"
@@ -100,6 +102,17 @@ TEST_F(Takeover, ADiskThatTheOffVmDoesNotGiveIsNotAttachedElsewhere) {
   hypervisor_.refusal = base::Error(base::ErrorCode::kIo, "the host does not answer");
   EXPECT_THAT(message_of(operations_.attach(vm("db"), place())), HasSubstr("the host does not answer"));
   EXPECT_EQ(record()->vm_uuid, "instance-of-web");
+}
+
+TEST_F(Takeover, ADiskThatWasTakenOutAndNotYetGivenIsFreeAtTheNextAttach) {
+  ASSERT_OK(operations_.attach(vm("web"), place()));
+  vms_.set_power("web", PowerState::kOff);
+  ASSERT_OK(base::set_faults(std::string(kFaultTakeOverDetach) + "=fail"));
+  EXPECT_THAT(message_of(operations_.attach(vm("db"), place())), HasSubstr("failed on request"));
+  ASSERT_OK(base::set_faults(""));
+  EXPECT_THAT(hypervisor_.holder_by_path, IsEmpty());
+  ASSERT_OK(operations_.attach(vm("db"), place()));
+  EXPECT_EQ(record()->vm_uuid, "instance-of-db");
 }
 
 TEST_F(Takeover, ARecordOfAVmThatIsGoneHindersNobodyWhereAllVmsAreSeen) {

@@ -251,6 +251,7 @@ TEST_F(Session, ATaskIsWaitedForWhileTheServerIsAway) {
   base::Result<soap::Element> made;
   std::thread making([&] { made = make_disk("a"); });
   world_.await_held(1);
+  world_.await_count("WaitForUpdatesEx", 2);  // so that the answer with the task has come
   world_.fault("down");
   world_.fault("drop");
   world_.simulator("release");

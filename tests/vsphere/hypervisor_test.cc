@@ -212,7 +212,7 @@ TEST_F(VsphereHypervisor, FinishesAnAttachWhoseConnectionWasCutInTheMiddleOfTheT
   world_.await_count("WaitForUpdatesEx", 2);  // the present state is known, and a change is waited for
   world_.fault("expire");
   world_.fault("drop");
-  world_.await_count("WaitForUpdatesEx", 4);
+  world_.await_count("WaitForUpdatesEx", 6);  // with a collector of the new session
   world_.simulator("release");
   attaching.join();
   EXPECT_EQ(world_.fault("count ReconfigVM_Task"), "1");

@@ -111,7 +111,7 @@ def service_is_stopped_in_the_middle_of_an_attach(lab, guest, _web2):
     lab.service.terminate()
     gate.touch()
     assert lab.service.wait(60) == 0
-    assert len(guest.disks()) == 2, "the attach was carried out before the end"
+    wait_for("the attach, which was carried out before the end, is seen", lambda: len(guest.disks()) == 2)
     assert read_digest(guest, mount_point) == digest
     assert write_content(guest, mount_point) != digest
     assert guest.volumes() == ["db", "other"], "answered by the catalogue"

@@ -27,12 +27,18 @@ function(vdvs_library name)
   target_link_libraries(${name} PUBLIC ${ARG_PUBLIC} PRIVATE ${ARG_PRIVATE} vdvs_flags)
 endfunction()
 
-# vdvs_test(NAME LABEL unit|kernel SOURCES ... LINKS ...): a GoogleTest program; each of its tests is a ctest.
+# vdvs_test(NAME LABEL unit|kernel [THREADS] SOURCES ... LINKS ...): a GoogleTest program; each of its tests is a ctest. THREADS: what it tests
+# has threads or locks, so the thread sanitizer looks at it, and at no other.
+add_custom_target(threaded_tests)
 function(vdvs_test name)
-  cmake_parse_arguments(ARG "" "LABEL" "SOURCES;LINKS" ${ARGN})
+  cmake_parse_arguments(ARG "THREADS" "LABEL" "SOURCES;LINKS" ${ARGN})
   add_executable(${name} ${ARG_SOURCES})
   target_link_libraries(${name} PRIVATE ${ARG_LINKS} vdvs_flags GTest::gtest GTest::gmock GTest::gtest_main)
   target_compile_options(${name} PRIVATE -O0)  # half the time of a build, and what is tested is in the libraries
+  if(ARG_THREADS)
+    add_dependencies(threaded_tests ${name})
+    string(APPEND ARG_LABEL "-threads")  # one label: gtest_discover_tests takes no list
+  endif()
   gtest_discover_tests(${name} DISCOVERY_TIMEOUT 60 PROPERTIES LABELS "${ARG_LABEL}" TIMEOUT 300)
 endfunction()
 

@@ -68,7 +68,7 @@ TEST_F(ClientOfService, RequestsRunSideBySideOverOneConnection) {
     all_inside.arrive_and_wait();
     return encode_info(volume(request.name + "@ds"), request.wants_details);
   };
-  auto served = serve({.threads = kCallers, .max_running_per_vm = kCallers});
+  auto served = serve({.threads = 2 * kCallers, .max_running_per_vm = kCallers});  // a guest has half of them
   auto plane = client();
   run_side_by_side(kCallers, [&](std::size_t i) {
     const auto info = plane->get(name_of(fmt::format("v{}", i)));

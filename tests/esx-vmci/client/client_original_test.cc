@@ -233,8 +233,8 @@ TEST_F(ClientOfOriginal, ItsTextsBecomeCodes) {
   };
   for (const auto& [text, code] : kTexts) {
     std::filesystem::remove(folder_.path() + "/web-1.sock");
-    OriginalPeer service = peer([text = text](const Request& request) {
-      return request.command == "remove" ? std::optional(error_text(text)) : std::nullopt;
+    OriginalPeer service = peer([said = text](const Request& request) {
+      return request.command == "remove" ? std::optional(error_text(said)) : std::nullopt;
     });
     EXPECT_EQ(code_of(client(service)->remove(name_of("db"))), code) << text;
   }

@@ -27,9 +27,9 @@ TEST(Strands, KeepTheOrderOfEachKey) {
 }
 
 TEST(Strands, ABlockedKeyDoesNotHoldUpAnother) {
-  Strands strands("test", 2);
   std::promise<void> gate;
   std::promise<void> other;
+  Strands strands("test", 2);  // last: its work uses the promises until it is done
   strands.post("slow", [&] { gate.get_future().wait(); });
   strands.post("quick", [&] { other.set_value(); });
   other.get_future().wait();

@@ -47,8 +47,8 @@ TEST(Strands, RunSideBySide) {
 TEST(Strands, WorkMayPostMoreWork) {
   std::atomic<int> count = 0;
   {
-    Strands strands("test", 2);
     std::promise<void> done;
+    Strands strands("test", 2);
     strands.post("a", [&] {
       ++count;
       strands.post("a", [&] {

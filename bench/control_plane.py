@@ -22,6 +22,7 @@ HERE = pathlib.Path(__file__).resolve().parent
 sys.path.insert(0, str(HERE.parent / "tests/service"))
 
 import figures  # noqa: E402
+import service_lab  # noqa: E402
 from figures import Figure, percentile  # noqa: E402
 from service_lab import Lab, Refused, request  # noqa: E402
 
@@ -242,11 +243,13 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("cases", nargs="*", metavar="CASE", help=", ".join(CASES))
     parser.add_argument("--vmdkopsd", default=HERE.parent / "build/release/esx-vmci/service/vmdkopsd")
+    parser.add_argument("--folder", default=service_lab.LABS, type=pathlib.Path, help="where the datastores are; one in memory (/dev/shm) has no disk's flushes")
     parser.add_argument("--json", metavar="FILE", help="write the figures with all samples")
     options = parser.parse_args()
     if unknown := set(options.cases) - set(CASES):
         parser.error(f"no such case: {', '.join(sorted(unknown))}")
     found = []
+    service_lab.LABS = options.folder
     with Lab(options.vmdkopsd) as lab:
         print(f"kernel {platform.release()}, {os.cpu_count()} processors, load {os.getloadavg()[0]:.1f}")
         for name in options.cases or CASES:

@@ -45,6 +45,13 @@ void append_value(std::string& line, std::string_view value) {
   line += '"';
 }
 
+/// Where lines go; standard error until set_up. Made by whoever logs first: spdlog's own default would be made inside its library, where the
+/// thread sanitizer does not see that threads wait for it.
+std::shared_ptr<spdlog::logger>& current_logger() {
+  static auto logger = std::make_shared<spdlog::logger>("", std::make_shared<spdlog::sinks::stderr_sink_mt>());
+  return logger;
+}
+
 }  // namespace
 
 Result<void> set_up(const Options& options) {
@@ -59,7 +66,7 @@ Result<void> set_up(const Options& options) {
     logger->set_pattern("%Y-%m-%dT%H:%M:%S.%f%z [%L] %v");
     logger->set_level(spdlog_level(options.level));
     logger->flush_on(spdlog::level::debug);
-    spdlog::set_default_logger(std::move(logger));
+    current_logger() = std::move(logger);
   } catch (const std::exception& error) {
     return fail(ErrorCode::kIo, "open log '{}': {}", options.path, error.what());
   }
@@ -77,7 +84,7 @@ Result<Level> parse_level(std::string_view name) {
 }
 
 void write(Level level, std::string_view message, Fields fields) {
-  auto* logger = spdlog::default_logger_raw();
+  const auto& logger = current_logger();
   if (!logger->should_log(spdlog_level(level))) return;
   std::string line(message);
   for (const Field& field : fields) {

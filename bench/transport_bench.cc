@@ -5,8 +5,13 @@
 //   echo     two threads, each blocked in read: what the kernel (and OpenSSL) take
 //   service  the same caller, blocked in read; what answers is the service: its loop, its pool, its pipeline
 //   request  from a caller's thread through the client's link and the service, and back
+//
+// Which processor the scheduler wakes a thread on is worth more than all that is measured here, and chance:
+// so the caller is bound to one, and who answers, echo or service, to the same (one_cpu) or to another
+// (two_cpus).
 #include <benchmark/benchmark.h>
 #include <openssl/ssl.h>
+#include <sched.h>
 #include <sys/socket.h>
 #include <sys/un.h>
 #include <unistd.h>
@@ -21,6 +26,7 @@
 #include <boost/asio/read.hpp>
 #include <boost/asio/ssl.hpp>
 #include <boost/asio/write.hpp>
+#include <cstring>
 #include <filesystem>
 #include <memory>
 #include <string>
@@ -176,9 +182,9 @@ class Service {
     std::vector<std::unique_ptr<Listener>> listeners;
     listeners.push_back(must(make_listener(loop_, place.listening(), place.service_files(), {})));
     endpoint_ = listeners.front()->endpoint();
-    server_ = make_guest_server(loop_, std::move(listeners), *pipeline_, *assembly_->vms, {});
+    server_ = make_guest_server(pool_, std::move(listeners), *pipeline_, *assembly_->vms, {});
     server_->start();
-    thread_ = std::thread([this] { loop_.run(); });
+    thread_ = std::thread([this] { pool_.run_loop(); });
   }
   ~Service() {
     net::post(loop_, [this] {
@@ -194,6 +200,7 @@ class Service {
   std::unique_ptr<RequestPipeline> pipeline_;
   net::io_context loop_{1};
   net::executor_work_guard<net::io_context::executor_type> guard_{loop_.get_executor()};
+  FairQueue pool_{"guest", pool_limits({}), &loop_};
   Endpoint endpoint_;
   std::unique_ptr<GuestServer> server_;
   std::thread thread_;
@@ -246,8 +253,21 @@ class Measured {
   std::vector<double> times_us_;
 };
 
+/// Of this thread, and of those that it starts from now on.
+void bind_to_cpu(int cpu) {
+  cpu_set_t cpus;
+  CPU_ZERO(&cpus);
+  CPU_SET(cpu, &cpus);
+  if (::sched_setaffinity(0, sizeof cpus, &cpus) != 0) {
+    std::fprintf(stderr, "transport_bench: bind to cpu %d: %s\n", cpu, std::strerror(errno));
+    std::exit(1);
+  }
+}
+
 template <typename PlaceType>
 void one_request(benchmark::State& state) {
+  const int answering_cpu = static_cast<int>(state.range(0)) - 1;
+  bind_to_cpu(answering_cpu);
   PlaceType place;
   const Service service(place);
   const auto link = make_service_link(service.endpoint(), place.guest_files());
@@ -263,6 +283,7 @@ void one_request(benchmark::State& state) {
   raw->receive(reply.data(), reply.size() - kFrameHeaderBytes);
   auto [caller, answering] = place.pair();
   const Echo echo(std::move(answering), request.size(), reply);
+  bind_to_cpu(0);
 
   Measured of_echo;
   Measured of_service;
@@ -289,8 +310,13 @@ void one_request(benchmark::State& state) {
   state.counters["service/echo"] = of_service.median_us() / of_echo.median_us();
   state.counters["request/echo"] = of_request.median_us() / of_echo.median_us();
 }
-BENCHMARK(one_request<UnixPlace>)->Name("one_request/unix")->UseManualTime()->Unit(benchmark::kMicrosecond);
-BENCHMARK(one_request<TlsPlace>)->Name("one_request/tcp_tls")->UseManualTime()->Unit(benchmark::kMicrosecond);
+void on_cpus(benchmark::internal::Benchmark* bench) {
+  bench->ArgName("cpus")->Arg(1);
+  if (std::thread::hardware_concurrency() > 1) bench->Arg(2);
+  bench->UseManualTime()->Unit(benchmark::kMicrosecond);
+}
+BENCHMARK(one_request<UnixPlace>)->Name("one_request/unix")->Apply(on_cpus);
+BENCHMARK(one_request<TlsPlace>)->Name("one_request/tcp_tls")->Apply(on_cpus);
 
 }  // namespace
 }  // namespace vdvs::esx

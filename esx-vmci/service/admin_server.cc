@@ -68,14 +68,15 @@ class UnixAdminServer final : public AdminServer {
   }
 
   bool post(ChannelId id, const Channel& channel, std::string payload) {
-    auto posted = pool_.post("admin", payload.size(), [this, id, payload, peer = channel.peer()] {
+    auto answer = [this, id, payload, peer = channel.peer()] {
       std::string reply = answer_admin_request(admin_, payload, describe_asker(peer.uid, peer.pid));
       boost::asio::post(loop_, on_channel(id, [this, id, reply = std::move(reply)](Channel& live) mutable {
                           live.write(
                               std::move(reply), base::deadline_in(kRequestTime),
                               on_channel(id, [this, id](Channel&, const base::Result<void>&) { close(id); }));
                         }));
-    });
+    };
+    const auto posted = pool_.post({.key = "admin", .bytes = payload.size(), .run = std::move(answer)});
     return posted.has_value();
   }
 

@@ -1,4 +1,4 @@
-// Serves guests: reads their frames on the loop, asks the pipeline on a bounded pool, writes the replies. No
+// Serves guests: reads their frames on the loop, asks the pipeline on the pool, writes the replies. No
 // guest can hold up another: each has a share of the pool (fair queue by VM), bounds on connections, requests
 // in flight and bytes; who breaks one is dropped, alone, logged and counted.
 //
@@ -6,7 +6,6 @@
 // may follow each other without waiting, and are answered in the order in which they are done.
 #pragma once
 
-#include <boost/asio/io_context.hpp>
 #include <cstddef>
 #include <cstdint>
 #include <functional>
@@ -14,6 +13,7 @@
 #include <vector>
 
 #include "base/deadline.h"
+#include "esx-vmci/service/fair_queue.h"
 #include "esx-vmci/service/request_pipeline.h"
 #include "esx-vmci/transport/channel.h"
 
@@ -38,11 +38,12 @@ struct GuestServerCounters {
   std::uint64_t refused_vms = 0;
   std::uint64_t refused_limit = 0;
   std::uint64_t declined = 0;     ///< Because the service was stopping.
+  std::uint64_t abandoned = 0;    ///< Not begun when their guest went away, so not done.
   std::uint64_t connections = 0;  ///< Open now.
 };
 
-/// Thread: the loop's, but `counters`; destroyed there or after the loop has ended. Owns: the listeners, the
-/// connections, the pool.
+/// Thread: the loop's, but `counters`; destroyed there or after the loop has ended, which drains the pool.
+/// Owns: the listeners, the connections.
 class GuestServer {
  public:
   virtual ~GuestServer() = default;
@@ -53,8 +54,10 @@ class GuestServer {
   virtual GuestServerCounters counters() const = 0;  ///< Thread: any.
 };
 
-/// `loop`, `handler` and `vms` outlive the server.
-std::unique_ptr<GuestServer> make_guest_server(boost::asio::io_context& loop,
+FairQueueLimits pool_limits(const GuestServerOptions& options);
+
+/// `pool`, which runs the listeners' loop, `handler` and `vms` outlive the server.
+std::unique_ptr<GuestServer> make_guest_server(FairQueue& pool,
                                                std::vector<std::unique_ptr<Listener>> listeners,
                                                const RequestHandler& handler, VmDirectory& vms,
                                                GuestServerOptions options);

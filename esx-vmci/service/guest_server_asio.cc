@@ -1,6 +1,5 @@
 #include <algorithm>
 #include <atomic>
-#include <boost/asio/post.hpp>
 #include <optional>
 #include <string>
 #include <unordered_map>
@@ -22,6 +21,9 @@ using base::Result;
 constexpr std::string_view kDeclined = "Service is being stopped: operation declined!";
 constexpr std::string_view kNoHypervisor =
     "Service is presently unavailable, ensure the ESXi Host Agent is running on this host";
+constexpr std::string_view kMakeItKnown =
+    "the administrator of the service makes a machine known to it (docs/service.md, \"What happens to a "
+    "request\")";
 /// A VMCI stream's queue: an original client takes a reply with one recv, so it should fit.
 constexpr std::size_t kVmciQueueBytes = 256 * 1024;
 /// A VM may be renamed, or move to another datastore, while its connection lives.
@@ -41,9 +43,10 @@ std::string share_of(const Peer& peer) {
   return {};
 }
 
-/// So few threads, too, are not one guest's.
-std::size_t share_of_threads(const GuestServerOptions& options) {
-  return std::clamp<std::size_t>(options.threads / 2, 1, options.max_running_per_vm);
+/// Answered from what the service has in memory or in small files: worth no other thread, as a rule.
+bool is_short(const Request& request) {
+  const auto command = find_command(request.command);
+  return command == Command::kVersion || command == Command::kGet || command == Command::kList;
 }
 
 std::string encode(const std::optional<std::uint64_t>& id, const json::value& body) {
@@ -67,7 +70,17 @@ struct Identity {
 struct Outcome {
   std::string payload;
   std::optional<Identity> identity;
-  std::optional<base::Error> refusal;  ///< The peer is nobody's VM: no reply, the connection is closed.
+  std::optional<base::Error> refusal;  ///< The peer is nobody's VM: it is told so, and the connection closed.
+};
+
+/// A request on its way through the pool, and who waits for it.
+struct Task {
+  Peer peer;
+  Request request;
+  std::optional<Identity> identity;
+  /// Nobody waits any more. What has not begun then need not: the guest asks again, if it still wants it.
+  std::shared_ptr<const std::atomic<bool>> is_gone;
+  Outcome outcome;
 };
 
 /// One connection: it reads (unless it is at its bound), has requests in the pool, and writes replies, all at
@@ -83,26 +96,22 @@ struct Session {
   base::Deadline read_until;  ///< While it is reading.
   bool is_last = false;
   bool has_asked = false;
+  /// It sends ids, so it reads answers for as long as it is there: its end of the connection is its end.
+  bool is_ours = false;
+  std::shared_ptr<std::atomic<bool>> is_gone = std::make_shared<std::atomic<bool>>(false);
 };
 
 class AsioGuestServer final : public GuestServer {
  public:
-  AsioGuestServer(boost::asio::io_context& loop, std::vector<std::unique_ptr<Listener>> listeners,
+  AsioGuestServer(FairQueue& pool, std::vector<std::unique_ptr<Listener>> listeners,
                   const RequestHandler& handler, VmDirectory& vms, GuestServerOptions options)
-      : loop_(loop),
-        handler_(handler),
-        vms_(vms),
-        options_(options),
-        listeners_(std::move(listeners)),
-        pool_("guest", {.threads = options.threads,
-                        .max_running_per_key = share_of_threads(options),
-                        .max_waiting_per_key = options.max_waiting_per_vm,
-                        .max_waiting_bytes_per_key = options.max_waiting_bytes_per_vm}) {}
+      : pool_(pool), handler_(handler), vms_(vms), options_(options), listeners_(std::move(listeners)) {}
 
   ~AsioGuestServer() override {
-    is_stopping_ = true;  // what waits in the pool is declined, and the pool ends with what runs
+    is_stopping_ = true;  // what waits in the pool is declined
     for (const auto& listener : listeners_) listener->stop();
     for (auto& [id, session] : sessions_) session.channel->close();
+    pool_.drain();
   }
 
   void start() override {
@@ -124,6 +133,7 @@ class AsioGuestServer final : public GuestServer {
             .refused_vms = refused_vms_,
             .refused_limit = refused_limit_,
             .declined = declined_,
+            .abandoned = abandoned_,
             .connections = connections_};
   }
 
@@ -152,6 +162,7 @@ class AsioGuestServer final : public GuestServer {
     const auto found = sessions_.find(id);
     if (found == sessions_.end()) return;
     replies_ -= found->second.counted;
+    *found->second.is_gone = true;
     found->second.channel->close();
     sessions_.erase(found);
     --connections_;
@@ -178,7 +189,8 @@ class AsioGuestServer final : public GuestServer {
   void take_read_error(SessionId id, Session& session, const base::Error& error);
   void take_request(SessionId id, Session& session, const std::string& payload);
   void take_outcome(SessionId id, Session& session, Outcome outcome);
-  Outcome work(const Peer& peer, const Request& request, std::optional<Identity> identity);
+  void work(Task& task);
+  Outcome answer(const Task& task);
   void write(SessionId id, Session& session, std::string payload, bool is_counted);
   void close_or_read(SessionId id, Session& session);
   void decline(SessionId id, Session& session, const std::optional<std::uint64_t>& request,
@@ -192,7 +204,7 @@ class AsioGuestServer final : public GuestServer {
     drained();
   }
 
-  boost::asio::io_context& loop_;
+  FairQueue& pool_;
   const RequestHandler& handler_;
   VmDirectory& vms_;
   const GuestServerOptions options_;
@@ -207,10 +219,9 @@ class AsioGuestServer final : public GuestServer {
   LogLimiter limit_log_;
   std::atomic<bool> is_stopping_ = false;
   std::atomic<std::uint64_t> requests_ = 0, malformed_frames_ = 0, timed_out_ = 0, refused_vms_ = 0,
-                             refused_limit_ = 0, declined_ = 0, connections_ = 0;
+                             refused_limit_ = 0, declined_ = 0, abandoned_ = 0, connections_ = 0;
   /// Shared, so that a handler can see that its server is gone.
   std::shared_ptr<int> alive_ = std::make_shared<int>();
-  FairQueue pool_;  ///< Last: it ends first, while all that its work uses is still there.
 };
 
 void AsioGuestServer::take_read_error(SessionId id, Session& session, const base::Error& error) {
@@ -232,7 +243,7 @@ void AsioGuestServer::take_read_error(SessionId id, Session& session, const base
       }
       return close(id);
     default:
-      if (!is_busy) return close(id);
+      if (!is_busy || session.is_ours) return close(id);
       session.is_last = true;  // it may have closed only its own half, and wait for the answers
   }
 }
@@ -252,21 +263,26 @@ void AsioGuestServer::take_request(SessionId id, Session& session, const std::st
     return decline(id, session, request->id, {ErrorCode::kUnavailable, std::string(kDeclined)});
   }
   const std::optional<std::uint64_t> request_id = request->id;
-  // Shared: std::function wants to be copied, and the request is not to be.
-  auto asked = std::make_shared<const Request>(std::move(*request));
-  auto posted = pool_.post(session.share, payload.size(),
-                           [this, id, asked, peer = session.channel->peer(), identity = session.identity] {
-                             Outcome outcome = work(peer, *asked, identity);
-                             boost::asio::post(loop_, [this, alive = std::weak_ptr(alive_), id,
-                                                       outcome = std::move(outcome)]() mutable {
-                               if (alive.expired()) return;
-                               --working_;
-                               if (const auto found = sessions_.find(id); found != sessions_.end()) {
-                                 take_outcome(id, found->second, std::move(outcome));
-                               }
-                               finish_stop_if_drained();
-                             });
-                           });
+  if (request_id) session.is_ours = true;
+  // Who asks must be found out first; that may take its time.
+  const bool is_known = session.identity.has_value();
+  auto task = std::make_shared<Task>(Task{.peer = session.channel->peer(),
+                                          .request = std::move(*request),
+                                          .identity = session.identity,
+                                          .is_gone = session.is_gone,
+                                          .outcome = {}});
+  auto take_done = [this, alive = std::weak_ptr(alive_), id, task] {
+    if (alive.expired()) return;
+    --working_;
+    if (const auto found = sessions_.find(id); found != sessions_.end())
+      take_outcome(id, found->second, std::move(task->outcome));
+    finish_stop_if_drained();
+  };
+  auto posted = pool_.post({.key = session.share,
+                            .bytes = payload.size(),
+                            .run = [this, task] { work(*task); },
+                            .done = std::move(take_done),
+                            .is_short = is_known && is_short(task->request)});
   if (!posted) {
     ++refused_limit_;
     if (const auto line = limit_log_.next()) {
@@ -282,26 +298,36 @@ void AsioGuestServer::take_request(SessionId id, Session& session, const std::st
 }
 
 /// Thread: the pool's.
-Outcome AsioGuestServer::work(const Peer& peer, const Request& request, std::optional<Identity> identity) {
+void AsioGuestServer::work(Task& task) {
   static std::atomic<std::uint64_t> next_request = 1;
   const base::log::RequestScope scope(fmt::format("g{}", next_request++));
+  if (*task.is_gone) {
+    ++abandoned_;
+    return base::log::info("not done: the guest has gone",
+                           {{"command", task.request.command}, {"name", task.request.name}});
+  }
+  task.outcome = answer(task);
+}
+
+Outcome AsioGuestServer::answer(const Task& task) {
+  const Request& request = task.request;
+  auto decline = [&](const base::Error& error, std::optional<base::Error> refusal = {}) {
+    return Outcome{.payload = encode(request.id, error_body(error, request.wants_details)),
+                   .identity = {},
+                   .refusal = std::move(refusal)};
+  };
   if (is_stopping_) {
     ++declined_;
-    const base::Error declined(ErrorCode::kUnavailable, std::string(kDeclined));
-    return {.payload = encode(request.id, error_body(declined, request.wants_details)),
-            .identity = std::move(identity),
-            .refusal = {}};
+    return decline({ErrorCode::kUnavailable, std::string(kDeclined)});
   }
+  std::optional<Identity> identity = task.identity;
   if (!identity || base::Clock::now() - identity->found > kIdentityLife) {
-    auto vm = vms_.identify(peer);
+    auto vm = vms_.identify(task.peer);
     if (!vm && vm.error().code() == ErrorCode::kDenied)
-      return {.payload = {}, .identity = {}, .refusal = vm.error()};
+      return decline({ErrorCode::kDenied, vm.error().message(), std::string(kMakeItKnown)}, vm.error());
     if (!vm) {
-      base::log::warn("cannot tell who asks", {{"peer", peer.text()}, {"cause", vm.error().text()}});
-      const base::Error unknown(ErrorCode::kUnavailable, std::string(kNoHypervisor), vm.error().message());
-      return {.payload = encode(request.id, error_body(unknown, request.wants_details)),
-              .identity = {},
-              .refusal = {}};
+      base::log::warn("cannot tell who asks", {{"peer", task.peer.text()}, {"cause", vm.error().text()}});
+      return decline({ErrorCode::kUnavailable, std::string(kNoHypervisor), vm.error().message()});
     }
     identity = Identity{std::move(*vm), base::Clock::now()};
   }
@@ -312,14 +338,16 @@ Outcome AsioGuestServer::work(const Peer& peer, const Request& request, std::opt
 void AsioGuestServer::take_outcome(SessionId id, Session& session, Outcome outcome) {
   --session.working;
   session.identity = std::move(outcome.identity);
-  if (!outcome.refusal) return write(id, session, std::move(outcome.payload), true);
-  ++refused_vms_;
-  if (const auto line = refused_log_.next()) {
-    base::log::warn("refused a peer that is no VM of ours", {{"peer", session.channel->peer().text()},
-                                                             {"cause", outcome.refusal->text()},
-                                                             {"not_shown", line->not_shown}});
+  if (outcome.refusal) {
+    ++refused_vms_;
+    session.is_last = true;
+    if (const auto line = refused_log_.next()) {
+      base::log::warn("refused a peer that is no VM of ours", {{"peer", session.channel->peer().text()},
+                                                               {"cause", outcome.refusal->text()},
+                                                               {"not_shown", line->not_shown}});
+    }
   }
-  close(id);
+  write(id, session, std::move(outcome.payload), true);
 }
 
 void AsioGuestServer::decline(SessionId id, Session& session, const std::optional<std::uint64_t>& request,
@@ -357,11 +385,19 @@ void AsioGuestServer::close_or_read(SessionId id, Session& session) {
 
 }  // namespace
 
-std::unique_ptr<GuestServer> make_guest_server(boost::asio::io_context& loop,
+FairQueueLimits pool_limits(const GuestServerOptions& options) {
+  return {.threads = options.threads,
+          // So few threads, too, are not one guest's.
+          .max_running_per_key = std::clamp<std::size_t>(options.threads / 2, 1, options.max_running_per_vm),
+          .max_waiting_per_key = options.max_waiting_per_vm,
+          .max_waiting_bytes_per_key = options.max_waiting_bytes_per_vm};
+}
+
+std::unique_ptr<GuestServer> make_guest_server(FairQueue& pool,
                                                std::vector<std::unique_ptr<Listener>> listeners,
                                                const RequestHandler& handler, VmDirectory& vms,
                                                GuestServerOptions options) {
-  return std::make_unique<AsioGuestServer>(loop, std::move(listeners), handler, vms, options);
+  return std::make_unique<AsioGuestServer>(pool, std::move(listeners), handler, vms, options);
 }
 
 }  // namespace vdvs::esx

@@ -119,7 +119,7 @@ boost::json::object describe(const GuestServerCounters& counters) {
   return {{"requests", counters.requests},           {"malformed_frames", counters.malformed_frames},
           {"timed_out", counters.timed_out},         {"refused_vms", counters.refused_vms},
           {"refused_limit", counters.refused_limit}, {"declined", counters.declined},
-          {"connections", counters.connections}};
+          {"abandoned", counters.abandoned},         {"connections", counters.connections}};
 }
 
 boost::json::object describe(const TransportCounters& counters) {
@@ -133,12 +133,12 @@ boost::json::object describe(const TransportCounters& counters) {
 /// All that listens, and what the administrator is told of it.
 class Service {
  public:
-  Service(boost::asio::io_context& loop, const ServiceConfig& config, ServiceAssembly& assembly,
+  Service(FairQueue& pool, const ServiceConfig& config, ServiceAssembly& assembly,
           std::vector<std::unique_ptr<Listener>> listeners)
       : config_(config), pipeline_(assembly.parts()) {
     for (const auto& listener : listeners) listeners_.push_back(listener.get());
     server_ =
-        make_guest_server(loop, std::move(listeners), pipeline_, *assembly.vms, {.threads = config.threads});
+        make_guest_server(pool, std::move(listeners), pipeline_, *assembly.vms, {.threads = config.threads});
     AdminOptions options{.parts = assembly.parts()};
     options.database_path = config.database;
     options.audit_file = config.audit_log;
@@ -195,7 +195,8 @@ Result<void> serve(const ServiceConfig& config) {
   ASSIGN_OR_RETURN(auto listeners, open_listeners(loop, config));
   if (listeners.empty()) return base::fail(base::ErrorCode::kUnavailable, "no endpoint is left to listen at");
   RETURN_IF_ERROR(base::make_folders(std::filesystem::path(config.audit_log).parent_path().string()));
-  Service service(loop, config, assembly, std::move(listeners));
+  FairQueue pool("guest", pool_limits({.threads = config.threads}), &loop);
+  Service service(pool, config, assembly, std::move(listeners));
   RETURN_IF_ERROR(service.open_admin_socket(loop));
   settle_what_was_left(assembly.parts());
   release_disks_at_power_off(assembly.parts());
@@ -216,7 +217,7 @@ Result<void> serve(const ServiceConfig& config) {
   log::info("serving",
             {{"version", VDVS_VERSION}, {"hypervisor", config.hypervisor}, {"database", config.database}});
   notify_supervisor("READY=1");
-  loop.run();
+  pool.run_loop();
   return {};
 }
 

@@ -37,7 +37,8 @@ namespace json = boost::json;
 class Served {
  public:
   Served(const std::vector<Endpoint>& endpoints, const RequestHandler& handler, VmDirectory& vms,
-         const TlsFiles& tls = {}, GuestServerOptions options = {}) {
+         const TlsFiles& tls = {}, GuestServerOptions options = {})
+      : pool_("guest", pool_limits(options), &loop_) {
     std::vector<std::unique_ptr<Listener>> listeners;
     for (const Endpoint& endpoint : endpoints) {
       auto listener = make_listener(loop_, endpoint, tls, {});
@@ -47,9 +48,9 @@ class Served {
       listeners_.push_back(listener->get());
       listeners.push_back(std::move(*listener));
     }
-    server_ = make_guest_server(loop_, std::move(listeners), handler, vms, options);
+    server_ = make_guest_server(pool_, std::move(listeners), handler, vms, options);
     server_->start();
-    thread_ = std::thread([this] { loop_.run(); });
+    thread_ = std::thread([this] { pool_.run_loop(); });
   }
   Served(const Served&) = delete;
   Served& operator=(const Served&) = delete;
@@ -68,6 +69,7 @@ class Served {
  private:
   boost::asio::io_context loop_{1};
   boost::asio::executor_work_guard<boost::asio::io_context::executor_type> guard_{loop_.get_executor()};
+  FairQueue pool_;
   std::vector<Endpoint> endpoints_;
   std::vector<const Listener*> listeners_;  // the server's
   std::unique_ptr<GuestServer> server_;

@@ -29,7 +29,7 @@ class TlsListener : public TransportContract {
   };
   Refusal refusal_of(const TlsFiles& files) {
     const std::uint64_t before = listener_->counters().refused_certificate;
-    ::testing::internal::CaptureStdout();
+    ::testing::internal::CaptureStderr();
     Refusal refusal;
     auto client = try_connect(files);
     if (!client) {
@@ -38,7 +38,7 @@ class TlsListener : public TransportContract {
       refusal.told = frame.error();
     }
     EXPECT_TRUE(run_until([&] { return listener_->counters().refused_certificate > before; }));
-    refusal.logged = ::testing::internal::GetCapturedStdout();
+    refusal.logged = ::testing::internal::GetCapturedStderr();
     EXPECT_EQ(listener_->counters().refused_certificate, before + 1);
     EXPECT_TRUE(served_.empty());
     return refusal;
@@ -119,7 +119,7 @@ TEST_P(TlsListener, RefusesACertificateThatNamesNobodyOrTwo) {
 }
 
 TEST_P(TlsListener, RefusesAGuestWithoutACertificate) {
-  ::testing::internal::CaptureStdout();
+  ::testing::internal::CaptureStderr();
   TlsFiles files = transport_->guest_files();
   files.certificate.clear();
   std::string got = "something";
@@ -131,7 +131,7 @@ TEST_P(TlsListener, RefusesAGuestWithoutACertificate) {
   EXPECT_TRUE(is_refused_without_tls(1));
   EXPECT_TRUE(run_until([&] { return got.empty(); }));
   guest.join();
-  EXPECT_THAT(::testing::internal::GetCapturedStdout(), HasSubstr("peer did not return a certificate"));
+  EXPECT_THAT(::testing::internal::GetCapturedStderr(), HasSubstr("peer did not return a certificate"));
   expect_served();
 }
 
@@ -153,7 +153,7 @@ TEST_P(TlsListener, AServiceWithoutItsFilesDoesNotStart) {
 }
 
 TEST_P(TlsListener, RefusesTls12) {
-  ::testing::internal::CaptureStdout();
+  ::testing::internal::CaptureStderr();
   std::string failure;
   std::thread old([&] {
     net::io_context loop;
@@ -168,36 +168,36 @@ TEST_P(TlsListener, RefusesTls12) {
   EXPECT_TRUE(is_refused_without_tls(1));
   old.join();
   EXPECT_THAT(failure, HasSubstr("alert protocol version"));
-  EXPECT_THAT(::testing::internal::GetCapturedStdout(), HasSubstr("the other side does not speak TLS 1.3"));
+  EXPECT_THAT(::testing::internal::GetCapturedStderr(), HasSubstr("the other side does not speak TLS 1.3"));
   expect_served();
 }
 
 TEST_P(TlsListener, RefusesPlainFrames) {
-  ::testing::internal::CaptureStdout();
+  ::testing::internal::CaptureStderr();
   tcp::socket plain = knock();
   net::write(plain, net::buffer(frame_of(R"({"cmd":"list","details":{"Name":""},"version":"2"})")));
   EXPECT_TRUE(is_refused_without_tls(1));
-  EXPECT_THAT(::testing::internal::GetCapturedStdout(), HasSubstr("the other side does not speak TLS"));
+  EXPECT_THAT(::testing::internal::GetCapturedStderr(), HasSubstr("the other side does not speak TLS"));
   expect_served();
 }
 
 TEST_P(TlsListener, CountsOneThatLeavesInTheMiddleOfTheHandshake) {
-  ::testing::internal::CaptureStdout();
+  ::testing::internal::CaptureStderr();
   knock().close();
   EXPECT_TRUE(is_refused_without_tls(1));
-  EXPECT_THAT(::testing::internal::GetCapturedStdout(), HasSubstr("left in the middle of the handshake"));
+  EXPECT_THAT(::testing::internal::GetCapturedStderr(), HasSubstr("left in the middle of the handshake"));
 }
 
 TEST_P(TlsListener, ServesOthersWhileHandshakesStallAndEndsThem) {
   TransportLimits limits;
   limits.handshake_time = std::chrono::milliseconds(300);
   serve_with(transport_->service_files(), limits);
-  ::testing::internal::CaptureStdout();
+  ::testing::internal::CaptureStderr();
   std::vector<tcp::socket> stalled;
   for (int i = 0; i < 20; ++i) stalled.push_back(knock());
   expect_served();
   EXPECT_TRUE(is_refused_without_tls(20));
-  const std::string logged = ::testing::internal::GetCapturedStdout();
+  const std::string logged = ::testing::internal::GetCapturedStderr();
   EXPECT_THAT(logged, HasSubstr("the handshake took too long"));
   const auto lines = std::ranges::count(logged, '\n');
   EXPECT_LT(lines, 20) << "a flood of refusals is logged in part";

@@ -25,6 +25,9 @@ constexpr std::size_t kQueryThreads = 4;
 constexpr std::chrono::seconds kEngineTime{5};
 constexpr std::chrono::milliseconds kFirstRetry{1000};
 constexpr std::chrono::milliseconds kLastRetry{60'000};
+/// A disk that is busy elsewhere may only linger there: it is asked for again at this pace, for as long as our own would linger and a little more.
+constexpr std::chrono::milliseconds kBusyRetry{250};
+constexpr std::chrono::milliseconds kBusyExtra{1000};
 
 /// The answer to one request: given once, by the work or by the clock, whichever comes first. Shared by the two, hence held
 /// by shared_ptr.
@@ -42,6 +45,7 @@ class Answer : public std::enable_shared_from_this<Answer> {
 
   /// True for the first caller, who then must give the reply. Thread: any.
   bool claim() { return !is_claimed_.exchange(true); }
+  bool is_claimed() const { return is_claimed_; }
   void give_claimed(PluginReply reply) {
     respond_(std::move(reply));
     asio::post(timer_.get_executor(), [self = shared_from_this()] { self->timer_.cancel(); });
@@ -54,6 +58,14 @@ class Answer : public std::enable_shared_from_this<Answer> {
   asio::steady_timer timer_;
   Respond respond_;
   std::atomic<bool> is_claimed_ = false;
+};
+
+/// A request that changes a volume, on its way. Shared by its tries.
+struct Change {
+  PluginRequest request;
+  esx::VolumeName name;
+  std::shared_ptr<Answer> answer;
+  base::Deadline busy_until;  ///< Until then a disk that is busy elsewhere is waited for.
 };
 
 class Manager : public VolumeManager {
@@ -78,6 +90,9 @@ class Manager : public VolumeManager {
   std::shared_ptr<Answer> answer_within(std::chrono::milliseconds time, Respond respond,
                                         std::function<PluginReply()> on_timeout);
   void change(PluginRequest request, Respond respond);
+  void run(const std::shared_ptr<Change>& change);
+  bool may_be_lingering(const Change& change, const PluginReply& reply) const;
+  void run_again_in(std::chrono::milliseconds time, const std::shared_ptr<Change>& change);
   void query(PluginRequest request, Respond respond);
   PluginReply run_change(const PluginRequest& request, const esx::VolumeName& name, Answer& answer, bool& is_given);
   PluginReply run_query(const PluginRequest& request);
@@ -156,24 +171,51 @@ void Manager::change(PluginRequest request, Respond respond) {
   if (auto source = request.options.find("clone-from"); source != request.options.end()) {
     if (auto parsed = esx::VolumeName::parse(source->second)) source_name = *parsed;
   }
-  auto work = [this, request = std::move(request), name = *name, answer] {
-    log::RequestScope scope(request.request_id);
-    bool is_given = false;
-    PluginReply reply = run_change(request, name, *answer, is_given);
-    if (!reply) {
-      log::warn("request failed", {{"method", method_name(request.method)},
-                                   {"volume", request.name},
-                                   {"code", base::code_name(reply.error().code())},
-                                   {"cause", reply.error().message()}});
-    }
-    if (!is_given) answer->give(std::move(reply));
-    keeper_.sync();
-  };
+  auto change = std::make_shared<Change>(Change{.request = std::move(request),
+                                                .name = *name,
+                                                .answer = answer,
+                                                .busy_until = base::deadline_in(options_.detach_linger + kBusyExtra)});
+  auto work = [this, change] { run(change); };
   if (!source_name) return volumes_.post(strand_of(*name), std::move(work));
   // A source whose last container has just gone lingers attached, and an attached disk is not copied: it is detached first, in its strand.
   volumes_.post(strand_of(*source_name), [this, name = *name, source = *source_name, work = std::move(work)] {
     (void)keeper_.settle(source);  // where that fails, the create says why
     volumes_.post(strand_of(name), work);
+  });
+}
+
+/// In the volume's strand.
+void Manager::run(const std::shared_ptr<Change>& change) {
+  const PluginRequest& request = change->request;
+  log::RequestScope scope(request.request_id);
+  bool is_given = false;
+  PluginReply reply = run_change(request, change->name, *change->answer, is_given);
+  keeper_.sync();
+  if (may_be_lingering(*change, reply)) {
+    log::debug("busy elsewhere, perhaps not for long", {{"volume", request.name}, {"cause", reply.error().message()}});
+    return run_again_in(kBusyRetry, change);
+  }
+  if (!reply) {
+    log::warn("request failed", {{"method", method_name(request.method)},
+                                 {"volume", request.name},
+                                 {"code", base::code_name(reply.error().code())},
+                                 {"cause", reply.error().message()}});
+  }
+  if (!is_given) change->answer->give(std::move(reply));
+}
+
+bool Manager::may_be_lingering(const Change& change, const PluginReply& reply) const {
+  const Method method = change.request.method;
+  return !reply && reply.error().code() == ErrorCode::kBusyElsewhere && (method == Method::kMount || method == Method::kRemove) &&
+         !base::has_passed(change.busy_until) && !change.answer->is_claimed();
+}
+
+void Manager::run_again_in(std::chrono::milliseconds time, const std::shared_ptr<Change>& change) {
+  asio::post(loop_, [this, time, change] {
+    auto timer = std::make_shared<asio::steady_timer>(loop_, time);
+    timer->async_wait([this, timer, change](const boost::system::error_code& error) {
+      if (!error) volumes_.post(strand_of(change->name), [this, change] { run(change); });
+    });
   });
 }
 

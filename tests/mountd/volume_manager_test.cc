@@ -37,8 +37,11 @@ class GatedControlPlane : public FakeControlPlane {
   }
   base::Result<esx::VolumeInfo> get(const esx::VolumeName& name) override {
     wait();
-    return FakeControlPlane::get(name);
+    auto info = FakeControlPlane::get(name);
+    if (after_get) after_get();
+    return info;
   }
+  std::function<void()> after_get;  ///< In the strand of the volume.
 
  private:
   void wait() {
@@ -132,6 +135,23 @@ TEST_F(VolumeManagerTest, CreatesMountsCountsUnmountsAndDetaches) {
     auto view = ask(Method::kGet).get();
     return view && std::get<VolumeView>(*view).status.at("status") == "detached";
   }));
+}
+
+TEST_F(VolumeManagerTest, ADiskThatLingersElsewhereIsWaitedForByMountAndRemove) {
+  ASSERT_TRUE(ask(Method::kCreate).get());
+  for (Method method : {Method::kMount, Method::kRemove}) {
+    machine_.disks["db"].place = FakeDisk::kElsewhere;
+    int looks = 0;
+    control_plane_.after_get = [&] {
+      if (++looks == 1) machine_.disks["db"].place = FakeDisk::kNowhere;  // its host lets go after we were refused
+    };
+    auto reply = ask(method, "db", "id1").get();
+    EXPECT_TRUE(reply) << method_name(method) << ": " << reply.error().text();
+    if (method == Method::kMount) {
+      ASSERT_TRUE(ask(Method::kUnmount, "db", "id1").get());
+    }
+  }
+  EXPECT_FALSE(machine_.disks.contains("db"));
 }
 
 TEST_F(VolumeManagerTest, BadNamesAreRefusedBeforeAnythingHappens) {

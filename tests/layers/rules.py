@@ -31,7 +31,7 @@ WRAPPED_HEADERS = {
     r"blkid/": {"fs-format/prober_blkid.cc"},
     r"libudev\.h": {"blockdev/device_watcher_udev.cc"},
     r"boost/beast/": {"mountd/plugin_session_beast.cc", "mountd/engine_docker.cc", "esx-vmci/hypervisor/soap_https.cc"},
-    r"CLI/": {"mountd/config.cc", "esx-vmci/service/service_config.cc", "cli/vdvs_arguments.cc"},
+    r"CLI/": {"base/program_settings.cc", "cli/vdvs_arguments.cc"},
     r"spdlog/": {"base/log.cc"},
     r"(sys/mount\.h|libmount)": {"fs-format/mounter_kernel.cc", "fs-format/mount_options.cc"},
     r"openssl/": {"esx-vmci/datastore/sidecar.cc", "esx-vmci/transport/certificates_openssl.cc", "esx-vmci/transport/tls.cc",

@@ -6,6 +6,7 @@
 // /dev/kmsg, from where it stood before the attempt, so far as it names the device; where the log may not be
 // read, the errno has to do.
 #include <fcntl.h>
+#include <poll.h>
 #include <sys/ioctl.h>
 #include <sys/mount.h>
 #include <sys/stat.h>
@@ -183,6 +184,15 @@ bool may_be_duplicate_uuid(const MountRequest& request, const MountOptions& opti
   return request.fstype == "xfs" && errnum == EINVAL && !options.has("nouuid");
 }
 
+/// btrfs registers a file system's uuid in sysfs. A clone of a mounted one gets a name of its own there, but while the
+/// other one is being mounted or unmounted this instant, the name is taken and the mount fails; the kernel tells
+/// nobody when that is over.
+constexpr int kBtrfsTries = 40;
+constexpr int kBtrfsPauseMs = 50;
+bool is_name_of_a_leaving_one(const MountRequest& request, int errnum) {
+  return request.fstype == "btrfs" && errnum == EEXIST;
+}
+
 Result<UniqueFd> open_folder_of(const DetachedMount& mount) {
   return base::open_file_at(mount.fd(), ".", O_RDONLY | O_DIRECTORY);
 }
@@ -200,6 +210,10 @@ class KernelMounter final : public Mounter {
     if (created.errnum != 0 && may_be_duplicate_uuid(request, options, created.errnum)) {
       ASSIGN_OR_RETURN(Created again, create_superblock(request, options, true));
       if (again.errnum == 0) created = std::move(again);
+    }
+    for (int i = 0; i < kBtrfsTries && is_name_of_a_leaving_one(request, created.errnum); ++i) {
+      ::poll(nullptr, 0, kBtrfsPauseMs);
+      ASSIGN_OR_RETURN(created, create_superblock(request, options, false));
     }
     if (created.errnum != 0) {
       std::string words = context_words(created.context);

@@ -5,6 +5,7 @@
 #include <sys/sysmacros.h>
 
 #include <map>
+#include <mutex>
 #include <optional>
 #include <string>
 #include <vector>
@@ -40,6 +41,7 @@ struct FakeDisk {
 };
 
 struct FakeMachine {
+  std::recursive_mutex mutex;             ///< Queries look while a volume's strand changes it.
   std::map<std::string, FakeDisk> disks;  ///< By short name.
   bool is_reachable = true;
   int calls = 0;                          ///< Of operations that change something.
@@ -75,11 +77,13 @@ class FakeControlPlane : public esx::ControlPlane {
   explicit FakeControlPlane(FakeMachine& machine) : machine_(machine) {}
 
   base::Result<void> create(const esx::VolumeName& name, const esx::OptionMap& options, const esx::Progress&) override {
+    std::lock_guard lock(machine_.mutex);
     RETURN_IF_ERROR(reach());
     if (machine_.find(name.volume()) != nullptr) return base::fail(base::ErrorCode::kExists, "already exists");
     return machine_.change("create", [&] { machine_.disks[name.volume()].options = options; });
   }
   base::Result<void> remove(const esx::VolumeName& name) override {
+    std::lock_guard lock(machine_.mutex);
     RETURN_IF_ERROR(reach());
     FakeDisk* disk = machine_.find(name.volume());
     if (disk == nullptr) return {};
@@ -87,6 +91,7 @@ class FakeControlPlane : public esx::ControlPlane {
     return machine_.change("remove", [&] { machine_.disks.erase(name.volume()); });
   }
   base::Result<base::DiskAddress> attach(const esx::VolumeName& name) override {
+    std::lock_guard lock(machine_.mutex);
     RETURN_IF_ERROR(reach());
     FakeDisk* disk = machine_.find(name.volume());
     if (disk == nullptr) return base::fail(base::ErrorCode::kNotFound, "no disk");
@@ -95,6 +100,7 @@ class FakeControlPlane : public esx::ControlPlane {
     return address_of(*disk);
   }
   base::Result<void> detach(const esx::VolumeName& name) override {
+    std::lock_guard lock(machine_.mutex);
     RETURN_IF_ERROR(reach());
     FakeDisk* disk = machine_.find(name.volume());
     if (disk == nullptr || disk->place != FakeDisk::kHere) return {};
@@ -102,6 +108,7 @@ class FakeControlPlane : public esx::ControlPlane {
     return machine_.change("detach", [&] { disk->place = FakeDisk::kNowhere; });
   }
   base::Result<esx::VolumeInfo> get(const esx::VolumeName& name) override {
+    std::lock_guard lock(machine_.mutex);
     RETURN_IF_ERROR(reach());
     FakeDisk* disk = machine_.find(name.volume());
     if (disk == nullptr) return base::fail(base::ErrorCode::kNotFound, "Volume {} not found", name.volume());
@@ -117,6 +124,7 @@ class FakeControlPlane : public esx::ControlPlane {
     return info;
   }
   base::Result<std::vector<esx::VolumeName>> list() override {
+    std::lock_guard lock(machine_.mutex);
     RETURN_IF_ERROR(reach());
     std::vector<esx::VolumeName> names;
     for (const auto& [name, disk] : machine_.disks) names.push_back(esx::VolumeName::parse(name)->on("ds"));
@@ -124,6 +132,7 @@ class FakeControlPlane : public esx::ControlPlane {
   }
   std::string default_datastore() const override { return "ds"; }
   base::Result<std::vector<esx::VolumeName>> attached_here() override {
+    std::lock_guard lock(machine_.mutex);
     RETURN_IF_ERROR(reach());
     std::vector<esx::VolumeName> names;
     for (const auto& [name, disk] : machine_.disks) {
@@ -132,6 +141,7 @@ class FakeControlPlane : public esx::ControlPlane {
     return names;
   }
   base::Result<void> set_init(const esx::VolumeName& name, esx::InitState state, const std::string& fs_uuid) override {
+    std::lock_guard lock(machine_.mutex);
     RETURN_IF_ERROR(reach());
     return machine_.change("set_init", [&] {
       machine_.find(name.volume())->init = state;
@@ -139,6 +149,7 @@ class FakeControlPlane : public esx::ControlPlane {
     });
   }
   base::Result<void> reset(const esx::VolumeName& name) override {
+    std::lock_guard lock(machine_.mutex);
     RETURN_IF_ERROR(reach());
     FakeDisk* disk = machine_.find(name.volume());
     machine_.promise(!disk->has_user_data, "a disk with data was made blank");

@@ -37,9 +37,14 @@ class VmDirectory {
   virtual void watch_power(std::function<void(const VmState&)> changed) = 0;
 };
 
+class VmProcesses;
+
 /// VMs that run on this very kernel, so that they can only be told apart by their sockets:
 /// "unix:PATH,vm=NAME" is NAME; everybody else is `host`. A VM that has no entry in `vms` is made up from its
 /// name. Always on.
 std::unique_ptr<VmDirectory> make_local_vm_directory(Vm host, std::vector<Vm> vms);
+/// The same, where `processes` says which of them are on; a VM that it does not know, and `host`, always is.
+std::unique_ptr<VmDirectory> make_local_vm_directory(Vm host, std::vector<Vm> vms,
+                                                     std::unique_ptr<VmProcesses> processes);
 
 }  // namespace vdvs::esx

@@ -6,6 +6,7 @@
 #include <utility>
 
 #include "esx-vmci/hypervisor/vm_directory.h"
+#include "esx-vmci/hypervisor/vm_processes.h"
 
 namespace vdvs::esx {
 namespace {
@@ -16,7 +17,8 @@ using base::Result;
 
 class LocalVmDirectory final : public VmDirectory {
  public:
-  LocalVmDirectory(Vm host, std::vector<Vm> vms) : host_(std::move(host)), vms_(std::move(vms)) {}
+  LocalVmDirectory(Vm host, std::vector<Vm> vms, std::unique_ptr<VmProcesses> processes)
+      : host_(std::move(host)), vms_(std::move(vms)), processes_(std::move(processes)) {}
 
   Result<Vm> identify(const Peer& peer) override {
     switch (peer.kind) {
@@ -33,7 +35,7 @@ class LocalVmDirectory final : public VmDirectory {
 
   Result<std::vector<VmState>> vms() override {
     std::vector<VmState> states{{host_, PowerState::kOn}};
-    for (const Vm& vm : vms_) states.push_back({vm, PowerState::kOn});
+    for (const Vm& vm : vms_) states.push_back({vm, power_of(vm)});
     return states;
   }
 
@@ -41,10 +43,15 @@ class LocalVmDirectory final : public VmDirectory {
     if (is_named(host_, name_or_uuid)) return VmState{host_, PowerState::kOn};
     auto found = std::ranges::find_if(vms_, [&](const Vm& vm) { return is_named(vm, name_or_uuid); });
     if (found == vms_.end()) return fail(ErrorCode::kNotFound, "Cannot find vm {}", name_or_uuid);
-    return VmState{*found, PowerState::kOn};
+    return VmState{*found, power_of(*found)};
   }
 
-  void watch_power(std::function<void(const VmState&)>) override {}  // they are always on
+  void watch_power(std::function<void(const VmState&)> changed) override {
+    if (!processes_) return;  // they are always on
+    processes_->watch([this, changed = std::move(changed)](const std::string& name, PowerState power) {
+      changed({known_or_new(name), power});
+    });
+  }
 
  private:
   static bool is_named(const Vm& vm, std::string_view text) {
@@ -56,8 +63,13 @@ class LocalVmDirectory final : public VmDirectory {
     return found != vms_.end() ? *found : Vm{.uuid = name, .name = name};
   }
 
+  PowerState power_of(const Vm& vm) const {
+    return processes_ ? processes_->power_of(vm.name).value_or(PowerState::kOn) : PowerState::kOn;
+  }
+
   const Vm host_;
   const std::vector<Vm> vms_;
+  const std::unique_ptr<VmProcesses> processes_;  ///< Or nullptr. Ends first: it calls the rest.
 };
 
 }  // namespace
@@ -77,7 +89,12 @@ std::string_view power_state_name(PowerState state) {
 }
 
 std::unique_ptr<VmDirectory> make_local_vm_directory(Vm host, std::vector<Vm> vms) {
-  return std::make_unique<LocalVmDirectory>(std::move(host), std::move(vms));
+  return make_local_vm_directory(std::move(host), std::move(vms), nullptr);
+}
+
+std::unique_ptr<VmDirectory> make_local_vm_directory(Vm host, std::vector<Vm> vms,
+                                                     std::unique_ptr<VmProcesses> processes) {
+  return std::make_unique<LocalVmDirectory>(std::move(host), std::move(vms), std::move(processes));
 }
 
 }  // namespace vdvs::esx

@@ -11,6 +11,7 @@
 #include "esx-vmci/datastore/datastores_vsphere.h"
 #include "esx-vmci/hypervisor/hypervisor_qemu.h"
 #include "esx-vmci/hypervisor/hypervisor_vsphere.h"
+#include "esx-vmci/hypervisor/vm_processes.h"
 #include "esx-vmci/service/datastore_marks.h"
 
 namespace vdvs::esx {
@@ -39,8 +40,21 @@ std::string system_uuid(const std::string& host_name) {
                      id.substr(20));
 }
 
+/// nullptr: no VM has a pid file.
+Result<std::unique_ptr<VmProcesses>> make_loop_processes(const ServiceConfig& config) {
+  std::vector<VmPidFile> files;
+  for (const std::string& text : config.vm_pid_files) {
+    const std::size_t equals = text.find('=');
+    if (equals == 0 || equals == std::string::npos || text.size() == equals + 1)
+      return fail(ErrorCode::kInvalid, "vm-pid-file '{}': wanted is NAME=PATH", text);
+    files.push_back({.vm = text.substr(0, equals), .path = text.substr(equals + 1)});
+  }
+  if (files.empty()) return nullptr;
+  return make_vm_processes(std::move(files));
+}
+
 /// Guests are told apart by the sockets that were given to them; whoever comes over another is this host.
-std::unique_ptr<VmDirectory> make_loop_vms(const ServiceConfig& config) {
+Result<std::unique_ptr<VmDirectory>> make_loop_vms(const ServiceConfig& config) {
   Vm host;
   host.name = config.host_name.empty() ? system_host_name() : config.host_name;
   host.uuid = config.host_id.empty() ? system_uuid(host.name) : config.host_id;
@@ -50,7 +64,8 @@ std::unique_ptr<VmDirectory> make_loop_vms(const ServiceConfig& config) {
     if (!endpoint || endpoint->assigned_vm.empty()) continue;
     vms.push_back({.uuid = endpoint->assigned_vm, .name = endpoint->assigned_vm});
   }
-  return make_local_vm_directory(std::move(host), std::move(vms));
+  ASSIGN_OR_RETURN(auto processes, make_loop_processes(config));
+  return make_local_vm_directory(std::move(host), std::move(vms), std::move(processes));
 }
 
 /// A hypervisor that another owns: one that is the directory of its VMs too has one owner, but both roles.
@@ -77,7 +92,7 @@ class BorrowedHypervisor final : public Hypervisor {
 Result<void> assemble_hypervisor(const ServiceConfig& config, ServiceAssembly& assembly) {
   if (config.hypervisor == "loop") {
     assembly.hypervisor = make_loop_hypervisor();
-    assembly.vms = make_loop_vms(config);
+    ASSIGN_OR_RETURN(assembly.vms, make_loop_vms(config));
     return {};
   }
   if (config.hypervisor.starts_with(kQemu)) {
@@ -164,6 +179,8 @@ Result<ServiceAssembly> assemble_vsphere(const ServiceConfig& config, const std:
 
 Result<ServiceAssembly> assemble_service(const ServiceConfig& config, bool makes_datastores) {
   constexpr std::string_view kVsphere = "vsphere:";
+  if (config.hypervisor != "loop" && !config.vm_pid_files.empty())
+    return fail(ErrorCode::kInvalid, "vm-pid-file: only with hypervisor 'loop', and it is '{}'", config.hypervisor);
   if (config.hypervisor.starts_with(kVsphere))
     return assemble_vsphere(config, config.hypervisor.substr(kVsphere.size()));
   ServiceAssembly assembly;

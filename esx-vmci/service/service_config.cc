@@ -75,6 +75,8 @@ void Settings::declare_places(ServiceConfig& config) {
 
 void Settings::declare_service(ServiceConfig& config) {
   text("hypervisor", config.hypervisor, "Who runs the virtual machines: loop, qemu:FILE, vsphere:FILE");
+  list("vm-pid-file", config.vm_pid_files, "NAME=PATH",
+       "With loop: that VM is on while the process of this pid file runs; repeat it for more");
   path("tls-authority", config.tls.authority, "Certificate authority of the guests, for tcp");
   path("tls-certificate", config.tls.certificate, "The service's certificate, for tcp");
   path("tls-key", config.tls.key, "Its key");
@@ -156,6 +158,7 @@ Result<void> settle(Settings& settings, const ServiceConfigSources& sources, Par
   RETURN_IF_ERROR(apply_log_config(settings, sources, parsed.config, parsed.notes));
   settings.make_paths_absolute();
   for (std::string& datastore : parsed.config.datastores) datastore = base::with_absolute_folder(datastore);
+  for (std::string& file : parsed.config.vm_pid_files) file = base::with_absolute_folder(file);
   return {};
 }
 

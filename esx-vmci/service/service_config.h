@@ -27,6 +27,8 @@ struct ServiceConfig {
   std::string database = "/etc/vmware/vmdkops/auth-db";
   /// "loop", "qemu:FILE" or "vsphere:FILE".
   std::string hypervisor = "loop";
+  /// NAME=PATH. With "loop": that VM is on while the process of this pid file runs (hypervisor/vm_processes.h).
+  std::vector<std::string> vm_pid_files;
   TlsFiles tls;
   std::size_t threads = 16;
   std::string admin_socket = "/run/vdvs/vmdkopsd-admin.sock";

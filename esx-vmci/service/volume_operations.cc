@@ -112,6 +112,7 @@ Result<VolumeInfo> info_of(const Place& place, const StoredDisk& stored) {
 }  // namespace
 
 void VolumeOperations::add_holding(VolumeInfo& info, Holding holding) {
+  if (holding.is_off) return;
   info.holder = std::move(holding.holder);
   info.is_attached_here = holding.is_here;
   if (holding.is_here) info.address = holding.attachment->address;
@@ -143,6 +144,7 @@ VolumeOperations::Holding VolumeOperations::judge(const Vm* vm, const Place& pla
       holder.name = vm->name;
     } else if ((state = find_vm(uuid))) {
       holder.name = state->vm.name;
+      holding.is_off = state->power == PowerState::kOff;
     }
     const bool is_recorded =
         record && (record->vm_uuid == uuid || (holding.is_here && is_id_of(record->vm_uuid, *vm)) ||
@@ -189,7 +191,10 @@ Result<void> VolumeOperations::clone(const Vm& vm, const Place& place, const Pla
   if (!original) return failed("clone", source, std::move(original).error());
   RETURN_IF_ERROR(source.store->allocated_bytes(*original));
   ASSIGN_OR_RETURN(const Holding holding, look(&vm, source, *original));
-  if (holding.holder) return busy("clone", source, *holding.holder);
+  if (holding.holder) {
+    ASSIGN_OR_RETURN(const bool is_taken, take_over(source, *original, holding));
+    if (!is_taken) return busy("clone", source, *holding.holder);
+  }
 
   NewDisk wish{.shape = {original->descriptor.size_bytes, options.disk_format}};
   wish.sidecar.options = original->sidecar.options;
@@ -214,7 +219,9 @@ Result<void> VolumeOperations::remove(const Vm& vm, const Place& place) {
   if (!stored && stored.error().code() == ErrorCode::kNotFound) return {};
   if (!stored) return failed("remove", place, std::move(stored).error());
   ASSIGN_OR_RETURN(const Holding holding, look(&vm, place, *stored));
-  if (holding.holder) {
+  auto is_taken = take_over(place, *stored, holding);
+  if (!is_taken) return failed("remove", place, std::move(is_taken).error());
+  if (holding.holder && !*is_taken) {
     const DiskHolder& holder = *holding.holder;
     return std::unexpected(base::Error(
         holding.is_here ? ErrorCode::kInUse : ErrorCode::kBusyElsewhere,
@@ -225,11 +232,12 @@ Result<void> VolumeOperations::remove(const Vm& vm, const Place& place) {
   return place.store->remove(*stored);
 }
 
-Result<bool> VolumeOperations::take_over(const Place& place, const Disk& disk, const Holding& holding) {
-  if (!holding.attachment) return false;
+Result<bool> VolumeOperations::take_over(const Place& place, const StoredDisk& stored,
+                                         const Holding& holding) {
+  if (!holding.is_off) return false;
   const std::optional<VmState> state = find_vm(holding.attachment->vm_uuid);
-  if (!state || state->power != PowerState::kOff) return false;
-  RETURN_IF_ERROR(hypervisor_.detach(state->vm, disk));
+  if (!state || state->power != PowerState::kOff) return false;  // it is on again
+  RETURN_IF_ERROR(hypervisor_.detach(state->vm, place.store->disk_of(stored)));
   RETURN_IF_ERROR(fault_point(kFaultTakeOverDetach));
   base::log::warn("took a disk out of a VM that is off",
                   {{"volume", name_of(place)}, {"vm", state->vm.name}, {"uuid", state->vm.uuid}});
@@ -246,7 +254,7 @@ Result<base::DiskAddress> VolumeOperations::attach(const Vm& vm, const Place& pl
   ASSIGN_OR_RETURN(const Holding holding, look(&vm, place, stored));
   std::optional<AttachRecord> before = stored.sidecar.attached;
   if (holding.holder && !holding.is_here) {
-    auto is_taken = take_over(place, disk, holding);
+    auto is_taken = take_over(place, stored, holding);
     if (!is_taken) return failed("attach", place, std::move(is_taken).error());
     if (!*is_taken) return busy("attach", place, *holding.holder);
     before.reset();

@@ -43,7 +43,8 @@ class VolumeOperations {
   /// <clone-from>"; kBusyElsewhere where somebody has the source.
   base::Result<void> clone(const Vm& vm, const Place& place, const Place& source, const OptionMap& options,
                            const VolumeOptions& parsed, const Progress& progress);
-  /// Not there: success. Errors: kInUse (`vm` has it), kBusyElsewhere: who has it.
+  /// Not there: success. One that a VM which is off has is taken out of it. Errors: kInUse (`vm` has it),
+  /// kBusyElsewhere: who has it.
   base::Result<void> remove(const Vm& vm, const Place& place);
   /// A disk whose holder is off, gone, or does not have it any more is taken over. Errors: kBusyElsewhere:
   /// who, since when, what to do.
@@ -53,6 +54,7 @@ class VolumeOperations {
   /// behind. The caller writes the audit log. Says who had it. Errors: kInUse where even that did not help;
   /// kBusyElsewhere where it was not attached by a service like this.
   base::Result<std::optional<DiskHolder>> force_detach(const Place& place);
+  /// A VM that is off is no holder: its disk is there for whoever attaches it.
   base::Result<VolumeInfo> get(const Vm& vm, const Place& place);
   /// `get` of everything that the store lists, with one look at the hypervisor for all of it. Sorted; what
   /// was removed meanwhile is left out. Errors: of the listing and of the hypervisor; a volume has its own.
@@ -79,6 +81,7 @@ class VolumeOperations {
     std::optional<DiskHolder> holder;
     std::optional<Attachment> attachment;  ///< The hypervisor sees it.
     bool is_here = false;                  ///< In the VM that asks.
+    bool is_off = false;                   ///< The holder's VM is off: whoever wants the disk takes it over.
   };
   base::Result<Holding> look(const Vm* vm, const Place& place, const StoredDisk& stored);
   /// The same where the hypervisor has said already where the disk is.
@@ -87,7 +90,7 @@ class VolumeOperations {
   static void add_holding(VolumeInfo& info, Holding holding);
   std::optional<VmState> find_vm(const std::string& uuid);
   /// Takes the disk out of a VM that is off. False where that VM is not.
-  base::Result<bool> take_over(const Place& place, const Disk& disk, const Holding& holding);
+  base::Result<bool> take_over(const Place& place, const StoredDisk& stored, const Holding& holding);
   base::Result<void> release(const Vm& vm, const Place& place);
 
   Hypervisor& hypervisor_;

@@ -71,6 +71,8 @@ class Lab:
     are printed first. With `service`, a vmdkopsd owns the datastore, and each mountd is a guest of it over a
     unix socket that is given to that host; without, each mountd opens the datastore itself."""
 
+    host_names = HOST_NAMES
+
     def __init__(self, mountd, engine_probe=None, service=None):
         self.mountd = str(pathlib.Path(mountd).resolve())
         self.engine_probe = engine_probe
@@ -161,21 +163,25 @@ class Lab:
 
     def start_service(self, environment=None):
         folder = self._service_folder
-        listen = [word for host in HOST_NAMES for word in ("--listen", f"unix:{folder}/{host}.sock,vm={host}")]
+        listen = [word for host in self.host_names for word in ("--listen", f"unix:{folder}/{host}.sock,vm={host}")]
         with open(folder / "vmdkopsd.log", "ab") as output:
             self._service = subprocess.Popen(
                 [self._service_binary, *listen, "--datastore", f"ds1={self.datastore()}", "--state-dir", folder / "state",
                  "--database", folder / "auth-db", "--admin-socket", folder / "admin.sock", "--audit-log", folder / "audit.log",
-                 "--host-name", "service", "--log-level", "debug"],
+                 "--host-name", "service", "--log-level", "debug", *self.service_args()],
                 stdin=subprocess.DEVNULL, stdout=output, stderr=output, env={**os.environ, **(environment or {})})
         record_process(folder, self._service.pid)
         wait_for("the service listens", self._service_listens)
+
+    def service_args(self):
+        """More arguments of the service, for labs whose hosts need some."""
+        return []
 
     def _service_listens(self):
         if self._service.poll() is not None:
             raise HarnessError(f"vmdkopsd has ended with {self._service.returncode}")
         with socket.socket(socket.AF_UNIX) as probe:
-            return probe.connect_ex(str(self._service_folder / f"{HOST_NAMES[-1]}.sock")) == 0
+            return probe.connect_ex(str(self._service_folder / f"{self.host_names[-1]}.sock")) == 0
 
     def kill_service(self):
         self._service.kill()
@@ -189,7 +195,9 @@ class Lab:
     # --- hosts
 
     def host(self, name="host1"):
-        host = Host(self, name)
+        return self.add_host(Host(self, name))
+
+    def add_host(self, host):
         self.hosts.append(host)
         host.begin()
         return host
@@ -211,11 +219,16 @@ class Host:
     """A Docker host: a mount namespace with a mountd and an engine in it, each started, stopped and killed as
     the test wants."""
 
+    # The engine leaves the machine's network alone.
+    network_args = ("--bridge", "none", "--iptables=false", "--ip6tables=false", "--ip-forward=false")
+
     def __init__(self, lab, name):
         self.lab = lab
         self.name = name
         self.root = lab.root / "hosts" / name
         self.mount_root = self.root / "mnt"
+        self.run_dir = self.root / "run"  # as seen on the host, like the next one
+        self.exec_root = self.root / "exec"
         self.docker_socket = self.root / "docker.sock"
         self.cgroup = f"{lab.root.name}-{name}"
         self.mountd = None
@@ -262,9 +275,17 @@ class Host:
         """A path of this host's mount namespace, as seen from outside."""
         return pathlib.Path(f"/proc/{self._keeper.pid}/root{path}")
 
+    def enter(self):
+        """The words before a command that make it run on this host."""
+        return ["nsenter", "-t", str(self._keeper.pid), "-m", "--"]
+
+    def signal(self, process, number):
+        """To what `_spawn` has started."""
+        process.send_signal(number)
+
     def _spawn(self, argv, log, environment=None):
         with open(self.root / log, "ab") as output:
-            process = subprocess.Popen(["nsenter", "-t", str(self._keeper.pid), "-m", "--", *map(str, argv)],
+            process = subprocess.Popen([*self.enter(), *map(str, argv)],
                                        stdin=subprocess.DEVNULL, stdout=output, stderr=output,
                                        env={**os.environ, **(environment or {})})
         record_process(self.root, process.pid)
@@ -278,7 +299,7 @@ class Host:
         if "--datastore" not in args:
             args += self.lab.ask_service(self.name) or ["--datastore", f"ds1={self.lab.datastore()}"]
         self.mountd_args = [
-            "--state-dir", self.root / "state", "--run-dir", self.root / "run", "--mount-root", self.mount_root,
+            "--state-dir", self.root / "state", "--run-dir", self.run_dir, "--mount-root", self.mount_root,
             "--docker-socket", self.docker_socket, "--host-name", self.name, "--detach-linger", linger,
             "--log-level", "debug", *args]
         self._launch_mountd(environment, wait)
@@ -298,12 +319,12 @@ class Host:
         return True
 
     def stop_mountd(self):
-        self.mountd.terminate()
+        self.signal(self.mountd, signal.SIGTERM)
         if (status := self.mountd.wait(PATIENCE)) != 0:
             raise HarnessError(f"mountd has ended with {status}")
 
     def kill_mountd(self):
-        self.mountd.kill()
+        self.signal(self.mountd, signal.SIGKILL)
         self.mountd.wait()
 
     def restart_mountd(self, environment=None, wait=True):
@@ -335,9 +356,9 @@ class Host:
         (self.root / "docker.pid").unlink(missing_ok=True)
         self.engine = self._spawn(
             ["dockerd", "--config-file", self.root / "daemon.json", "--data-root", self.root / "data", "--exec-root",
-             self.root / "exec", "--pidfile", self.root / "docker.pid", "--host", f"unix://{self.docker_socket}",
-             "--bridge", "none", "--iptables=false", "--ip6tables=false", "--ip-forward=false", "--cgroup-parent",
-             f"/{self.cgroup}", "--exec-opt", "native.cgroupdriver=cgroupfs", *self._engine_args], "dockerd.log")
+             self.exec_root, "--pidfile", self.root / "docker.pid", "--host", f"unix://{self.docker_socket}",
+             "--cgroup-parent", f"/{self.cgroup}", "--exec-opt", "native.cgroupdriver=cgroupfs", *self.network_args,
+             *self._engine_args], "dockerd.log")
         if wait:
             self.wait_for_engine()
 
@@ -353,7 +374,7 @@ class Host:
         return self.docker("version", check=False).returncode == 0
 
     def stop_engine(self):
-        self.engine.terminate()
+        self.signal(self.engine, signal.SIGTERM)
         self.engine.wait(PATIENCE)
 
     def kill_engine(self):

@@ -115,6 +115,13 @@ def processes_in_cgroup(name):
             pass
 
 
+def processes_of(namespaces, cgroup):
+    """All that are alive of one host: in one of its mount namespaces (as readlink of ns/mnt gives them), or in its cgroup."""
+    found = {pid for namespace in namespaces for pid in processes_in_mount_namespace(namespace)}
+    found = {*found, *processes_in_cgroup(cgroup)} - {os.getpid()}
+    return [pid for pid in found if is_alive(pid)]
+
+
 def write_if_there(path, text):
     try:
         path.write_text(text)
@@ -129,17 +136,12 @@ def end_all(pids, cgroup):
     held = [os.open(f"/proc/{pid}/ns/mnt", os.O_RDONLY) for pid in pids if is_alive(pid)]
     namespaces = {os.readlink(f"/proc/self/fd/{fd}") for fd in held} - {os.readlink("/proc/self/ns/mnt")}
 
-    def victims():
-        found = {pid for namespace in namespaces for pid in processes_in_mount_namespace(namespace)}
-        found = {*found, *processes_in_cgroup(cgroup)} - {os.getpid()}
-        return [pid for pid in found if is_alive(pid)]
-
     def kill_them():
         for folder in cgroup_folders(cgroup):  # what is frozen (a paused container) does not die
             for name, thawed in (("freezer.state", "THAWED"), ("cgroup.freeze", "0")):
                 if (folder / name).exists() and (folder / name).read_text().strip() != thawed:
                     write_if_there(folder / name, thawed)
-        left = victims()
+        left = processes_of(namespaces, cgroup)
         for pid in left:
             try:
                 os.kill(pid, signal.SIGKILL)

@@ -96,6 +96,29 @@ TEST_F(Takeover, ADiskOfAVmThatIsOffIsTakenOutOfItAtOnce) {
   EXPECT_EQ(hypervisor_.holder_by_path.begin()->second, "bios-of-db");
 }
 
+TEST_F(Takeover, AVmThatIsOffHoldsNothingForThoseWhoLookBeforeTheyAttach) {
+  ASSERT_OK(operations_.attach(vm("web"), place()));
+  EXPECT_EQ(operations_.get(vm("db"), place())->holder->name, "web");
+  vms_.set_power("web", PowerState::kOff);
+  EXPECT_FALSE(operations_.get(vm("db"), place())->holder);
+  const auto all = operations_.get_all(vm("db"), *store_);
+  ASSERT_OK(all);
+  EXPECT_FALSE(all->front().info->holder);
+  EXPECT_THAT(hypervisor_.holder_by_path, ::testing::SizeIs(1)) << "looking changes nothing";
+}
+
+TEST_F(Takeover, ADiskOfAVmThatIsOffCanBeClonedAndRemoved) {
+  ASSERT_OK(operations_.attach(vm("web"), place()));
+  const OptionMap options{{"clone-from", "vol"}};
+  EXPECT_EQ(code_of(operations_.remove(vm("db"), place())), "E_BUSY_ELSEWHERE");
+  vms_.set_power("web", PowerState::kOff);
+  EXPECT_OK(operations_.clone(vm("db"), place("copy"), place(), options, *VolumeOptions::parse(options), {}));
+  EXPECT_THAT(hypervisor_.holder_by_path, IsEmpty());
+  ASSERT_OK(hypervisor_.attach(vm("web"), store_->disk_of(*store_->load("vol"))));
+  EXPECT_OK(operations_.remove(vm("db"), place()));
+  EXPECT_THAT(hypervisor_.holder_by_path, IsEmpty());
+}
+
 TEST_F(Takeover, ADiskThatTheOffVmDoesNotGiveIsNotAttachedElsewhere) {
   ASSERT_OK(operations_.attach(vm("web"), place()));
   vms_.set_power("web", PowerState::kOff);

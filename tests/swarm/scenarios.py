@@ -1,0 +1,194 @@
+#!/usr/bin/python3
+"""What a Swarm does to volumes: scenarios.py SCENARIO --mountd PATH --service PATH --writer PATH. Needs root; cluster.py says what
+is started, and how it ends.
+
+The writer is a service of one replica, whose records are on the disk (fsync) before it tells of them. In each scenario it is moved
+by something else, and afterwards everything that it was told is there, and no two of its lives have written at one time.
+"""
+import argparse
+import pathlib
+import sys
+import time
+
+sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent))
+
+from cluster import Cluster  # noqa: E402
+from reports import INSIDE, Reports  # noqa: E402
+
+from checks import check, volume_names, wait_for  # noqa: E402
+
+VOLUME = "records"
+
+
+class Writing:
+    """A manager and two workers, on one of which the writer's service runs."""
+
+    def __init__(self, cluster, **volume_options):
+        self.cluster = cluster
+        self.manager, *self.workers = cluster.nodes("node1", "node2", "node3")
+        cluster.form_swarm(managers=[self.manager], workers=self.workers)
+        self.reports = Reports(cluster.root / "reports")
+        command = ["record_writer", "write", "--file", "/data/records", "--log", "/data/log", "--report", f"unix:{INSIDE}/socket"]
+        self.manager.create_service("writer", VOLUME, command, mounts=[self.reports.mount()], size="200mb", **volume_options)
+        self.reports.await_more(sessions=1)
+        self.home = self.node_of_writer()
+        self.other, = [node for node in self.workers if node is not self.home]
+
+    def node_of_writer(self):
+        """The one node where Swarm takes the writer for running."""
+        name, = wait_for("the writer runs on one node", self._one_home)
+        return next(node for node in self.workers if node.name == name)
+
+    def _one_home(self):
+        names = self.manager.running_nodes("writer")
+        return names if len(names) == 1 else None
+
+    def holder(self):
+        """The name of the VM that has the disk, as every node that is on says it."""
+        on = [node for node in (self.manager, *self.workers) if node.is_on]
+        holders = {node.plugin().get(VOLUME)["Status"].get("attached to VM") for node in on}
+        check.assertEqual(len(holders), 1, "the nodes disagree about who has the disk")
+        return holders.pop()
+
+    def errors(self):
+        """What Swarm was told of tasks that failed."""
+        return [task["Error"] for task in self.manager.tasks("writer") if task["Error"]]
+
+    def finish(self):
+        """Ends the writer, and looks for lost records from a node that has never had the volume."""
+        self.manager.docker("service", "rm", "writer")
+        outcome = self.manager.run([f"{VOLUME}:/data", f"{self.reports.folder}:{INSIDE}"],
+                                   f"record_writer verify --reports {INSIDE}/reports --file 1 /data/records --log /data/log")
+        print(outcome)
+        self.cluster.assert_nothing_leaked()
+
+
+def node_crash(cluster):
+    """The writer's node loses its power. Swarm starts the writer on the other one, where the volume is attached, its file system
+    checked, and mounted; the node that comes back leaves the disk alone."""
+    writing = Writing(cluster)
+    home, other = writing.home, writing.other
+    writing.reports.await_more(200)
+    began = time.monotonic()
+    home.crash()
+    writing.reports.await_session(2)
+    print(f"acknowledged again {time.monotonic() - began:.1f} s after the crash")
+    check.assertEqual(writing.node_of_writer().name, other.name)
+    check.assertEqual(writing.holder(), other.name)
+    log = (other.root / "mountd.log").read_text()
+    check.assertIn("step=check", log, "the file system was not clean, and was mounted unchecked")
+    writing.reports.await_more(200, sessions=2)
+
+    home.boot()
+    writing.manager.await_swarm_node(home)
+    check.assertEqual(home.mounts(), [])
+    check.assertEqual(writing.holder(), other.name)
+    writing.reports.await_more(200, sessions=2)
+    check.assertEqual(writing.node_of_writer().name, other.name)
+    check.assertEqual(home.docker("ps", "-q"), "")
+    writing.finish()
+
+
+def node_cut_off(cluster):
+    """The writer's node loses the network, and nothing else: it writes on, and has the disk. Swarm takes it for dead and wants the
+    writer elsewhere, which is refused each time with who has the disk; when the network is back, Swarm ends the old one, and the
+    new one goes on. At no time do two write."""
+    writing = Writing(cluster)
+    home, other = writing.home, writing.other
+    home.cut()
+    writing.manager.await_swarm_node(home, "Down")
+    refused = wait_for("the writer is refused elsewhere", lambda: [error for error in writing.errors() if "E_BUSY_ELSEWHERE" in error])
+    check.assertIn(f"disk is attached to '{home.name}'", refused[0])
+    check.assertEqual(writing.holder(), home.name)
+    check.assertEqual(other.mounts(), [])
+    writing.reports.await_more(200, sessions=1)  # whoever can reach it is served on
+
+    home.heal()
+    began = time.monotonic()
+    writing.reports.await_session(2)
+    print(f"the new one has acknowledged {time.monotonic() - began:.1f} s after the network was back")
+    writing.reports.await_more(200)
+    check.assertEqual(writing.holder(), writing.node_of_writer().name)
+    writing.finish()
+
+
+def node_freeze(cluster):
+    """The writer's node stands still, as in a long pause of its hypervisor: it is on, so its disk stays its own. Thawed, it hears
+    that it was given up, and the writer goes on elsewhere."""
+    writing = Writing(cluster)
+    home, other = writing.home, writing.other
+    home.freeze()
+    writing.manager.await_swarm_node(home, "Down")
+    wait_for("the writer is refused elsewhere", lambda: [error for error in writing.errors() if "E_BUSY_ELSEWHERE" in error])
+    check.assertEqual(other.mounts(), [])
+    home.thaw()
+    writing.reports.await_session(2)
+    writing.reports.await_more(200)
+    writing.finish()
+
+
+def drain(cluster):
+    """A node is drained: the writer moves, and back, without one task that failed."""
+    writing = Writing(cluster)
+    for life, (home, other) in enumerate(((writing.home, writing.other), (writing.other, writing.home)), start=2):
+        writing.manager.docker("node", "update", "--availability", "active", other.name)
+        began = time.monotonic()
+        writing.manager.docker("node", "update", "--availability", "drain", home.name)
+        writing.reports.await_session(life)
+        print(f"acknowledged again {time.monotonic() - began:.1f} s after the drain")
+        check.assertEqual(writing.node_of_writer().name, other.name)
+        check.assertEqual(home.mounts(), [])
+        check.assertEqual(writing.holder(), other.name)
+        writing.reports.await_more(50, sessions=life)
+    failed = [task for task in writing.manager.tasks("writer") if task["CurrentState"].split()[0] in ("Rejected", "Failed")]
+    # A drained writer is ended by a signal, which Swarm may call a failure with its exit status; nothing else is.
+    check.assertEqual([task for task in failed if "non-zero exit" not in task["Error"]], [])
+    writing.finish()
+
+
+def listing(cluster):
+    """All nodes see the same volumes with the same properties, whoever made them, and whoever has one attached."""
+    nodes = cluster.nodes("node1", "node2", "node3")
+    cluster.form_swarm(managers=nodes[:1], workers=nodes[1:])
+    for number, node in enumerate(nodes):
+        node.create_volume(f"vol{number}", size=f"{100 + number}mb", fstype="ext4")
+    names = ["vol0", "vol1", "vol2"]
+
+    def look(node):
+        # What the engine adds of its own: where it would be mounted on this host.
+        return {name: {key: value for key, value in node.inspect_volume(name).items() if key not in ("Mountpoint", "Options")} for name in names}
+
+    nodes[1].start("holder", "vol0:/data")
+    seen = [look(node) for node in nodes]
+    for node, view in zip(nodes, seen):
+        check.assertEqual(volume_names(node), names)
+        check.assertEqual(view, seen[0], node.name)
+        check.assertEqual(view["vol0"]["Status"]["attached to VM"], "node2")
+        check.assertEqual(view["vol1"]["Status"]["status"], "detached")
+    nodes[1].remove_containers("holder")
+    wait_for("node2 has let it go", lambda: nodes[2].inspect_volume("vol0")["Status"]["status"] == "detached")
+    nodes[2].docker("volume", "rm", "vol0")
+    for node in nodes:
+        check.assertEqual(volume_names(node), names[1:])
+    cluster.assert_nothing_leaked()
+
+
+SCENARIOS = {scenario.__name__: scenario for scenario in (node_crash, node_cut_off, node_freeze, drain, listing)}
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("scenario", nargs="+", choices=[*SCENARIOS, "all"])
+    parser.add_argument("--mountd", required=True)
+    parser.add_argument("--service", required=True, help="vmdkopsd, of which every node is a VM")
+    parser.add_argument("--writer", required=True, help="record_writer, linked statically")
+    arguments = parser.parse_args()
+    for name in SCENARIOS if "all" in arguments.scenario else arguments.scenario:
+        began = time.monotonic()
+        with Cluster(mountd=arguments.mountd, service=arguments.service, writer=arguments.writer) as cluster:
+            SCENARIOS[name](cluster)
+        print(f"{name}: passed in {time.monotonic() - began:.1f} s", flush=True)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

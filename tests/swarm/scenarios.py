@@ -57,6 +57,7 @@ class Writing:
     def finish(self):
         """Ends the writer, and looks for lost records from a node that has never had the volume."""
         self.manager.docker("service", "rm", "writer")
+        wait_for("the writer's container has ended", lambda: not any(node.mounts() for node in self.workers))
         outcome = self.manager.run([f"{VOLUME}:/data", f"{self.reports.folder}:{INSIDE}"],
                                    f"record_writer verify --reports {INSIDE}/reports --file 1 /data/records --log /data/log")
         print(outcome)
@@ -161,7 +162,7 @@ def listing(cluster):
     nodes[1].start("holder", "vol0:/data")
     seen = [look(node) for node in nodes]
     for node, view in zip(nodes, seen):
-        check.assertEqual(volume_names(node), names)
+        check.assertEqual(volume_names(node), names, f"{node.name}: its mountd lists {node.plugin().names()}")
         check.assertEqual(view, seen[0], node.name)
         check.assertEqual(view["vol0"]["Status"]["attached to VM"], "node2")
         check.assertEqual(view["vol1"]["Status"]["status"], "detached")

@@ -308,7 +308,25 @@ Result<VolumeKeeper::Reconciled> VolumeKeeper::reconcile(const esx::VolumeName& 
 
 // ---- answers ----
 
+/// A volume that this program has made says how far its first formatting has come, and then which file system it got.
+bool is_made_by_us(const esx::VolumeInfo& info) { return info.init != esx::InitState::kReady || !info.fs_uuid.empty(); }
+
 Result<VolumeView> VolumeKeeper::get(const esx::VolumeName& name) {
+  ASSIGN_OR_RETURN(const esx::VolumeInfo info, find(name));
+  return view_of(name, info);
+}
+
+Result<VolumeView> VolumeKeeper::get(const esx::VolumeName& name, const std::string& driver, const std::string& main_driver) {
+  ASSIGN_OR_RETURN(const esx::VolumeInfo info, find(name));
+  if (driver != main_driver && is_made_by_us(info)) {
+    const auto record = catalogue_.find(info.name.text());
+    if (!record || record->driver != driver)
+      return fail(ErrorCode::kNotFound, "get '{}': it is a volume of driver '{}'", name.text(), main_driver);
+  }
+  return view_of(name, info);
+}
+
+Result<esx::VolumeInfo> VolumeKeeper::find(const esx::VolumeName& name) {
   auto info = world_.control_plane.get(name);
   if (!info) {
     if (info.error().code() == ErrorCode::kNotFound) {
@@ -319,8 +337,12 @@ Result<VolumeView> VolumeKeeper::get(const esx::VolumeName& name) {
     return std::unexpected(std::move(info).error().within(fmt::format("get '{}'", name.text())));
   }
   remember(*info);
-  VolumeView view{.name = name.text(), .mount_point = {}, .created_at = rfc3339_of_asctime(info->created), .status = status_of(*info)};
-  const std::string qualified = info->name.text();
+  return info;
+}
+
+VolumeView VolumeKeeper::view_of(const esx::VolumeName& name, const esx::VolumeInfo& info) const {
+  VolumeView view{.name = name.text(), .mount_point = {}, .created_at = rfc3339_of_asctime(info.created), .status = status_of(info)};
+  const std::string qualified = info.name.text();
   const std::string target = mount_point_of(world_, qualified);
   auto is_at_target = [&](const fsformat::Mount& mount) { return mount.target == target; };
   if (auto mounts = world_.mounter.list(); mounts && std::ranges::any_of(*mounts, is_at_target)) {

@@ -72,6 +72,10 @@ class VolumeKeeper {
   /// Asks the control plane. Errors: kNotFound and kInvalid mean that there is no such volume; for all others
   /// `remembered` has the answer.
   base::Result<VolumeView> get(const esx::VolumeName& name);
+  /// The same for one driver name. An engine that looks for a name asks each driver, in no order, and takes the first answer
+  /// for the volume's driver; so another name than the main one has only what `list` lists under it, and what may have been
+  /// made under it by the predecessor, or before this host's memory was lost. Errors: also kNotFound for the others.
+  base::Result<VolumeView> get(const esx::VolumeName& name, const std::string& driver, const std::string& main_driver);
   /// nullopt: never heard of it.
   std::optional<VolumeView> remembered(const esx::VolumeName& name, const std::string& backend) const;
 
@@ -102,6 +106,8 @@ class VolumeKeeper {
   base::Result<void> format_now(const esx::VolumeName& name, bool has_created);
   void remember(const esx::VolumeInfo& info, const std::string& driver = {});
   std::string display_name(const std::string& qualified) const;
+  VolumeView view_of(const esx::VolumeName& name, const esx::VolumeInfo& info) const;
+  base::Result<esx::VolumeInfo> find(const esx::VolumeName& name);
   VolumeList views_of(const std::vector<std::string>& names, const std::string& driver, const std::string& main_driver) const;
   std::vector<ContainerMount> mounts_of(const std::string& qualified, const std::vector<ContainerMount>& mounts) const;
   bool may_be_starting(const Holder& holder, bool has_container) const;

@@ -308,7 +308,7 @@ PluginReply Manager::run_query(const PluginRequest& request) {
   }
   auto name = esx::VolumeName::parse(request.name);
   if (!name) return std::unexpected(std::move(name).error().within(fmt::format("get '{}'", request.name)));
-  auto view = keeper_.get(*name);
+  auto view = request.method == Method::kGet ? keeper_.get(*name, request.driver, options_.main_driver) : keeper_.get(*name);
   if (!view && view.error().code() != ErrorCode::kNotFound && view.error().code() != ErrorCode::kInvalid) {
     log::warn("answered from memory", {{"volume", request.name}, {"cause", view.error().text()}});
     return remembered(request, view.error().text(), has_answered(view.error().code()));

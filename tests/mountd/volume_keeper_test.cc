@@ -291,5 +291,18 @@ TEST_F(VolumeKeeperTest, EachDriverNameListsItsOwnVolumes) {
   EXPECT_EQ(theirs->volumes[0].name, "old");
 }
 
+TEST_F(VolumeKeeperTest, AnotherDriverNameHasNoVolumeThatWasMadeUnderTheMainOne) {
+  create();
+  ASSERT_TRUE(keeper_.create(name("old"), {}, "vmdk", {}));
+  EXPECT_TRUE(keeper_.get(name(), "vsphere", "vsphere"));
+  EXPECT_EQ(keeper_.get(name(), "vmdk", "vsphere").error().code(), base::ErrorCode::kNotFound);
+  EXPECT_TRUE(keeper_.get(name("old"), "vmdk", "vsphere"));
+  // One that the predecessor made may have containers that know it under either name.
+  fake_.machine.disks["db"].init = esx::InitState::kReady;
+  EXPECT_TRUE(keeper_.get(name(), "vmdk", "vsphere"));
+  fake_.machine.disks["db"].fs_uuid = "made-by-us";
+  EXPECT_EQ(keeper_.get(name(), "vmdk", "vsphere").error().code(), base::ErrorCode::kNotFound);
+}
+
 }  // namespace
 }  // namespace vdvs::mountd

@@ -156,8 +156,13 @@ def listing(cluster):
     names = ["vol0", "vol1", "vol2"]
 
     def look(node):
-        # What the engine adds of its own: where it would be mounted on this host.
-        return {name: {key: value for key, value in node.inspect_volume(name).items() if key not in ("Mountpoint", "Options")} for name in names}
+        """But for what is only of this engine, or of this host: its own options and labels, where it is mounted."""
+        views = {}
+        for name in names:
+            volume = node.inspect_volume(name)
+            status = {key: value for key, value in volume["Status"].items() if key not in ("device", "mounts")}
+            views[name] = {"Driver": volume["Driver"], "Scope": volume["Scope"], "CreatedAt": volume["CreatedAt"], "Status": status}
+        return views
 
     nodes[1].start("holder", "vol0:/data")
     seen = [look(node) for node in nodes]

@@ -134,7 +134,8 @@ TEST_F(RecordWriter, TwoThatTakeOneFileForTheirOwnAreFound) {
   });
   ASSERT_TRUE(written) << written.error().text();
   const Verdict verdict = verify_file(read("file1"), 1, reports(), Stage::kWritten);
-  EXPECT_THAT(verdict.counts, ::testing::Contains(::testing::Pair(Fault::kLost, 1u))) << "the other's, overwritten";
+  EXPECT_THAT(verdict.counts, ::testing::Contains(::testing::Pair(Fault::kLost, 1u)))
+      << "the other's, overwritten";
 }
 
 TEST_F(RecordWriter, AnErrorOfTheFileSystemEndsItWithWhatWasDone) {

@@ -41,6 +41,16 @@ CAN_BE_SHUT_DOWN = ("ext4", "xfs")
 HEARTBEAT = "1s"
 
 
+def volume_mount(volume, target, driver, **options):
+    """Of Docker's --mount. Options with a dash are given as `clone_from=`."""
+    words = [f"volume-opt={key.replace('_', '-')}={value}" for key, value in options.items()]
+    return ",".join([f"type=volume,src={volume},dst={target},volume-driver={driver}", *words])
+
+
+def bind_mount(source, target):
+    return f"type=bind,src={source},dst={target}"
+
+
 def only_child(pid):
     """Of a process that has just one: the pid, as seen from here."""
     return int(wait_for(f"process {pid} has a child", lambda: pathlib.Path(f"/proc/{pid}/task/{pid}/children").read_text().split())[0])
@@ -51,9 +61,10 @@ class Cluster(Lab):
 
     host_names = NODE_NAMES
 
-    def __init__(self, mountd, service, writer):
+    def __init__(self, mountd, service, writer, packet_delay=None):
         super().__init__(mountd, service=service)
         self.writer = pathlib.Path(writer).resolve()
+        self.packet_delay = packet_delay
         self._switch = None
         self._number_of_nodes = 0
 
@@ -97,15 +108,16 @@ class Cluster(Lab):
 
     # --- nodes
 
-    def nodes(self, *names):
+    def nodes(self, *names, **options):
         """Booted, each with mountd and an engine that knows the image and the driver."""
-        return [self.node(name) for name in names]
+        return [self.node(name, **options) for name in names]
 
-    def node(self, name):
+    def node(self, name, delay_us=0):
+        """`delay_us`: how long its cable takes for each frame, each way; a round trip of two such nodes is four times that."""
         if name not in self.host_names:
             raise HarnessError(f"the service knows {', '.join(self.host_names)} alone")
         self._number_of_nodes += 1
-        node = self.add_host(Node(self, name, f"{NETWORK}.{self._number_of_nodes}"))
+        node = self.add_host(Node(self, name, f"{NETWORK}.{self._number_of_nodes}", delay_us))
         node.start_mountd()
         node.start_engine()
         node.await_driver()
@@ -127,9 +139,11 @@ class Node(Host):
 
     network_args = ()  # its own: a bridge, firewall rules, forwarding
 
-    def __init__(self, cluster, name, address):
+    def __init__(self, cluster, name, address, delay_us):
         super().__init__(cluster, name)
         self.address = address
+        self.delay_us = delay_us
+        self._cable = None
         self.port = f"sw-{name}"
         self.run_dir = pathlib.Path("/run/vdvs")
         self.exec_root = pathlib.Path("/run/docker-exec")
@@ -169,10 +183,27 @@ class Node(Host):
         self.is_on = True
 
     def _plug_in(self):
-        run(["ip", "link", "add", self.port, "netns", self.lab.switch_pid, "type", "veth", "peer", "name", "eth0", "netns", self._init])
+        if self.delay_us:
+            self._lay_slow_cable()
+        else:
+            run(["ip", "link", "add", self.port, "netns", self.lab.switch_pid, "type", "veth", "peer", "name", "eth0", "netns", self._init])
         self.lab.in_switch("ip", "link", "set", self.port, "master", "br0", "up")
         for words in ("link set lo up", f"addr add {self.address}/24 dev eth0", "link set eth0 up"):
             self.execute("ip", *words.split())
+
+    def _lay_slow_cable(self):
+        """Of TAP devices, since this kernel's queues know no delay (netem is not in it)."""
+        self._cable = subprocess.Popen([self.lab.packet_delay, "--delay-us", str(self.delay_us), "--end", f"{self._init}:eth0",
+                                        "--end", f"{self.lab.switch_pid}:{self.port}"], stdin=subprocess.DEVNULL, stdout=subprocess.PIPE)
+        record_process(self.root, self._cable.pid)
+        if self._cable.stdout.readline() != b"ready\n":
+            raise HarnessError(f"{self.name} has no cable")
+
+    def _cut_cable(self):
+        if self._cable is not None:
+            self._cable.kill()
+            self._cable.communicate()
+            self._cable = None
 
     @property
     def keeper_pid(self):
@@ -229,7 +260,7 @@ class Node(Host):
             self.execute("iptables", "-I", "INPUT", *rule, "--probability", f"{percent / 100:.4f}", "-j", "DROP")
 
     def limit_rate(self, kbit):
-        """Of what it sends; 0: none. (This kernel's queues know no delay: netem is not in it.)"""
+        """Of what it sends; 0: none."""
         self.execute("tc", "qdisc", "del", "dev", "eth0", "root", check=False)
         if kbit:
             self.execute("tc", "qdisc", "add", "dev", "eth0", "root", "tbf", "rate", f"{kbit}kbit", "burst", "32kb", "latency", "400ms")
@@ -282,6 +313,7 @@ class Node(Host):
             os.waitpid(pid, 0)
         self._keeper.stdout.close()
         self._keeper.stderr.close()
+        self._cut_cable()
         self.is_on = False
 
     def boot(self):
@@ -292,6 +324,7 @@ class Node(Host):
         self.await_driver()
 
     def end(self):
+        self._cut_cable()
         if self.is_on:
             super().end()
             self.is_on = False
@@ -315,11 +348,8 @@ class Node(Host):
         return sorted(task["Node"] for task in self.tasks(service)
                       if task["DesiredState"] == "Running" and task["CurrentState"].startswith("Running"))
 
-    def create_service(self, name, volume, command, *args, mounts=(), **volume_options):
-        """One replica of the image, on workers, with the volume at /data. `mounts`: bind mounts, (outside, inside)."""
-        options = "".join(f",volume-opt={key}={value}" for key, value in volume_options.items())
-        words = ["--mount", f"type=volume,src={volume},dst=/data,volume-driver=vsphere{options}"]
-        for outside, inside in mounts:
-            words += ["--mount", f"type=bind,src={outside},dst={inside}"]
+    def create_service(self, name, command, *args, mounts, replicas=1):
+        """Tasks of the image; `mounts` as `volume_mount` and `bind_mount` give them."""
+        words = [word for mount in mounts for word in ("--mount", mount)]
         self.docker("service", "create", "--detach", "--no-resolve-image", "--endpoint-mode", "dnsrr", "--init", "--restart-delay", "1s",
-                    "--constraint", "node.role==worker", "--name", name, *words, *args, IMAGE, *command)
+                    "--replicas", replicas, "--name", name, *words, *args, IMAGE, *command)

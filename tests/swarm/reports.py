@@ -5,6 +5,8 @@ import pathlib
 import socket
 import threading
 
+from cluster import bind_mount
+
 from machine import HarnessError, wait_for
 
 # As a container sees the folder.
@@ -47,7 +49,7 @@ class Reports:
 
     def mount(self):
         """For Node.create_service."""
-        return (self.folder, INSIDE)
+        return bind_mount(self.folder, INSIDE)
 
     def sessions(self):
         """Lives of writers, in their order, and how many reports each has made."""
@@ -63,6 +65,15 @@ class Reports:
         wait_for(f"{count} more records are acknowledged", lambda: self.total() >= wanted)
         if sessions is not None and len(self.sessions()) != sessions:
             raise HarnessError(f"{len(self.sessions())} lives of writers were heard of, and not {sessions}")
+
+    def await_writers(self, count, records=20):
+        """So many lives of writers each have that many more records acknowledged from now on."""
+        before = self.sessions()
+
+        def busy():
+            return [name for name, told in self.sessions().items() if told >= before.get(name, 0) + records]
+
+        wait_for(f"{count} writers go on", lambda: len(busy()) >= count)
 
     def await_session(self, number):
         """Another life, the `number`th, has acknowledged something; its name."""

@@ -12,10 +12,11 @@ import time
 
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent))
 
-from cluster import Cluster  # noqa: E402
+from cluster import Cluster, bind_mount, volume_mount  # noqa: E402
 from reports import INSIDE, Reports  # noqa: E402
 
 from checks import check, volume_names, wait_for  # noqa: E402
+from harness import IMAGE  # noqa: E402
 
 VOLUME = "records"
 
@@ -23,13 +24,14 @@ VOLUME = "records"
 class Writing:
     """A manager and two workers, on one of which the writer's service runs."""
 
-    def __init__(self, cluster, **volume_options):
+    def __init__(self, cluster):
         self.cluster = cluster
         self.manager, *self.workers = cluster.nodes("node1", "node2", "node3")
         cluster.form_swarm(managers=[self.manager], workers=self.workers)
         self.reports = Reports(cluster.root / "reports")
         command = ["record_writer", "write", "--file", "/data/records", "--log", "/data/log", "--report", f"unix:{INSIDE}/socket"]
-        self.manager.create_service("writer", VOLUME, command, mounts=[self.reports.mount()], size="200mb", **volume_options)
+        self.manager.create_service("writer", command, "--constraint", "node.role==worker",
+                                    mounts=[volume_mount(VOLUME, "/data", "vsphere", size="200mb"), self.reports.mount()])
         self.reports.await_more(sessions=1)
         self.home = self.node_of_writer()
         self.other, = [node for node in self.workers if node is not self.home]
@@ -179,7 +181,80 @@ def listing(cluster):
     cluster.assert_nothing_leaked()
 
 
-SCENARIOS = {scenario.__name__: scenario for scenario in (node_crash, node_cut_off, node_freeze, drain, listing)}
+class SharedWriting:
+    """Five writers on three nodes, each with a file of its own and all with one log, on `data`, a mount for all of them."""
+
+    REPLICAS = 5
+
+    def __init__(self, cluster, data):
+        self.cluster = cluster
+        self.data = data
+        self.nodes = cluster.nodes("node1", "node2", "node3")
+        self.manager = self.nodes[0]
+        cluster.form_swarm(managers=self.nodes[:1], workers=self.nodes[1:])
+        self.reports = Reports(cluster.root / "reports")
+        # Each life is a writer of its own: of a task that is cut off, Swarm runs a second one.
+        command = ["record_writer", "write", "--writer", "0", "--folder", "/data/files", "--log", "/data/log", "--sync-every", "8",
+                   "--report", f"unix:{INSIDE}/socket"]
+        self.manager.create_service("writers", command, mounts=[data, self.reports.mount()], replicas=self.REPLICAS)
+        self.await_all()
+
+    def await_all(self):
+        """All of them run, and are heard of."""
+        wait_for(f"{self.REPLICAS} writers run", lambda: len(self.manager.running_nodes("writers")) == self.REPLICAS)
+        self.reports.await_writers(self.REPLICAS)
+
+    def finish(self, must):
+        """`must`: "written" where nothing may be lost, "synced" where a host that wrote has died."""
+        self.manager.docker("service", "rm", "writers")
+        wait_for("all containers have ended", lambda: not any(node.docker("ps", "-q") for node in self.nodes if node.is_on))
+        command = ["record_writer", "verify", "--must", must, "--reports", f"{INSIDE}/reports", "--folder", "/data/files", "--log", "/data/log"]
+        print(self.manager.docker("run", "--rm", "--network", "none", "--mount", self.data, "--mount", self.reports.mount(), IMAGE, *command))
+
+
+def shared_folder(cluster):
+    """What a shared volume is compared with: the writers of all nodes on one folder of this machine, which no node's death touches.
+    A node loses its power, another its network; nothing that was told, synced or not, is missing."""
+    folder = cluster.root / "shared"
+    (folder / "files").mkdir(parents=True)
+    writing = SharedWriting(cluster, bind_mount(folder, "/data"))
+    _, one, two = writing.nodes
+    one.crash()
+    writing.manager.await_swarm_node(one, "Down")
+    writing.await_all()
+    one.boot()
+    writing.manager.await_swarm_node(one)
+    two.cut()
+    writing.manager.await_swarm_node(two, "Down")
+    writing.await_all()
+    two.heal()
+    writing.manager.await_swarm_node(two)
+    writing.await_all()
+    writing.finish(must="written")
+
+
+def long_way(cluster):
+    """Nodes that are far from each other, and lose packets, are a Swarm all the same, and a volume moves between them."""
+    delay_us = 5000
+    manager, one, two = cluster.nodes("node1", "node2", "node3", delay_us=delay_us)
+    told = one.execute("busybox", "ping", "-c", "3", two.address).stdout
+    fastest_ms = float(told.rsplit("= ", 1)[1].split("/")[0])
+    check.assertGreaterEqual(fastest_ms, 4 * delay_us / 1000)
+    cluster.form_swarm(managers=[manager], workers=[one, two])
+    for node in (manager, one, two):
+        node.lose(2)
+    for node in (one, two):
+        manager.create_service(f"on-{node.name}", ["sh", "-c", "hostname >> /data/hosts; sync; exec sleep 1000000"], "--hostname", node.name,
+                               "--constraint", f"node.hostname=={node.name}", mounts=[volume_mount("moved", "/data", "vsphere", size="100mb")])
+        wait_for(f"a task runs on {node.name}", lambda: manager.running_nodes(f"on-{node.name}") == [node.name])
+        manager.docker("service", "rm", f"on-{node.name}")
+        wait_for("its container has ended", lambda: not node.mounts())
+    check.assertEqual(manager.run("moved:/data", "cat /data/hosts").split(), ["node2", "node3"])
+    cluster.assert_nothing_leaked()
+
+
+SCENARIOS = {scenario.__name__: scenario
+             for scenario in (node_crash, node_cut_off, node_freeze, drain, listing, shared_folder, long_way)}
 
 
 def main():
@@ -188,10 +263,12 @@ def main():
     parser.add_argument("--mountd", required=True)
     parser.add_argument("--service", required=True, help="vmdkopsd, of which every node is a VM")
     parser.add_argument("--writer", required=True, help="record_writer, linked statically")
+    parser.add_argument("--packet-delay", required=True)
     arguments = parser.parse_args()
     for name in SCENARIOS if "all" in arguments.scenario else arguments.scenario:
         began = time.monotonic()
-        with Cluster(mountd=arguments.mountd, service=arguments.service, writer=arguments.writer) as cluster:
+        with Cluster(mountd=arguments.mountd, service=arguments.service, writer=arguments.writer,
+                     packet_delay=arguments.packet_delay) as cluster:
             SCENARIOS[name](cluster)
         print(f"{name}: passed in {time.monotonic() - began:.1f} s", flush=True)
 

@@ -1,6 +1,7 @@
 #include "tests/swarm/writers/writer.h"
 
 #include <fcntl.h>
+#include <fmt/format.h>
 #include <poll.h>
 #include <sys/file.h>
 #include <sys/random.h>
@@ -12,6 +13,8 @@
 #include <cerrno>
 #include <memory>
 #include <optional>
+#include <utility>
+#include <vector>
 
 #include "base/fd.h"
 #include "tests/swarm/writers/record.h"
@@ -159,9 +162,12 @@ Result<void> send_all(const UniqueFd& socket, std::string_view text) {
 
 }  // namespace
 
-Result<void> write_records(const WriterOptions& options, const Tell& tell) {
+Result<void> write_records(const WriterOptions& given, const Tell& tell) {
   std::uint64_t session = 0;
   if (::getrandom(&session, sizeof session, 0) != sizeof session) return fail_errno(errno, "draw a session");
+  WriterOptions options = given;
+  if (options.writer == 0) options.writer = static_cast<std::uint32_t>(session >> 32) | 1;
+  if (!options.folder.empty()) options.file = fmt::format("{}/{}", options.folder, options.writer);
   std::vector<Stream> streams;
   if (!options.file.empty()) streams.emplace_back(Where::kFile, options.file, options, session);
   if (!options.log.empty()) streams.emplace_back(Where::kLog, options.log, options, session);

@@ -92,6 +92,26 @@ def node_crash(cluster):
     writing.finish()
 
 
+def crash_unseen(cluster):
+    """The writer's node and the service die in one moment. The next service finds out that the node is off, and nobody has to tell
+    it; a node that is on keeps what it has."""
+    writing = Writing(cluster)
+    home, other = writing.home, writing.other
+    writing.manager.create_volume("kept", size="100mb")
+    other.start("keeper", "kept:/data", "while :; do date > /data/now || exit 1; sync; sleep 0.1; done")
+    cluster.kill_service()
+    home.crash()
+    cluster.start_service()
+    writing.reports.await_session(2)
+    check.assertEqual(writing.holder(), other.name)
+    check.assertTrue(other.is_running("keeper"))
+    check.assertEqual(writing.manager.inspect_volume("kept")["Status"]["attached to VM"], other.name)
+    writing.reports.await_more(50, sessions=2)
+    other.remove_containers("keeper")
+    home.boot()
+    writing.finish()
+
+
 def node_cut_off(cluster):
     """The writer's node loses the network, and nothing else: it writes on, and has the disk. Swarm takes it for dead and wants the
     writer elsewhere, which is refused each time with who has the disk; when the network is back, Swarm ends the old one, and the
@@ -254,7 +274,7 @@ def long_way(cluster):
 
 
 SCENARIOS = {scenario.__name__: scenario
-             for scenario in (node_crash, node_cut_off, node_freeze, drain, listing, shared_folder, long_way)}
+             for scenario in (node_crash, crash_unseen, node_cut_off, node_freeze, drain, listing, shared_folder, long_way)}
 
 
 def main():

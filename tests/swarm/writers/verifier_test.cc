@@ -75,6 +75,14 @@ TEST_F(VerifyFile, FindsASingleChangedBit) {
   EXPECT_THAT(verify().counts, Contains(Pair(Fault::kTorn, 1u)));
 }
 
+TEST_F(VerifyFile, TakesOnlyTheVeryBytesThatWereWritten) {
+  // The same numbers and the same checksum, in other digits.
+  const std::size_t digit = file_.find_first_of("abcdef");
+  ASSERT_LT(digit, 8u) << "a digit of the first record's checksum";
+  file_[digit] = static_cast<char>(file_[digit] - 'a' + 'A');
+  EXPECT_THAT(verify().counts, Contains(Pair(Fault::kTorn, 1u)));
+}
+
 TEST_F(VerifyFile, FindsARecordThatConsistsOfTwo) {
   const std::string other = encode(Record{1, kSecondLife, 3});
   file_.replace(2 * kRecordBytes + kRecordBytes / 2, kRecordBytes / 2, other.substr(kRecordBytes / 2));

@@ -167,6 +167,7 @@ Result<void> write_records(const WriterOptions& given, const Tell& tell) {
   if (::getrandom(&session, sizeof session, 0) != sizeof session) return fail_errno(errno, "draw a session");
   WriterOptions options = given;
   if (options.writer == 0) options.writer = static_cast<std::uint32_t>(session >> 32) | 1;
+  if (!options.folder.empty()) RETURN_IF_ERROR(base::make_folders(options.folder));
   if (!options.folder.empty()) options.file = fmt::format("{}/{}", options.folder, options.writer);
   std::vector<Stream> streams;
   if (!options.file.empty()) streams.emplace_back(Where::kFile, options.file, options, session);

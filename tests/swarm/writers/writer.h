@@ -19,8 +19,9 @@ enum class Appending {
 struct WriterOptions {
   std::uint32_t writer = 1;  ///< 0: one is drawn, so that each life is a writer of its own.
   std::string file;          ///< Its own; empty: none.
-  std::string folder;        ///< Or where its own file is, with the writer's number for a name.
-  std::string log;           ///< The common one; empty: none.
+  std::string
+      folder;  ///< Or where (made where it is missing) its own file is, with the writer's number for a name.
+  std::string log;  ///< The common one; empty: none.
   Appending appending = Appending::kLocked;
   std::uint64_t records = 0;          ///< Of each; 0: until it is ended.
   std::uint64_t sync_every = 1;       ///< fsync(2) after so many records; 0: never.

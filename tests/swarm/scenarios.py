@@ -22,19 +22,29 @@ VOLUME = "records"
 
 
 class Writing:
-    """A manager and two workers, on one of which the writer's service runs."""
+    """A manager and two workers, on one of which the writer's service runs. Or three managers, which work too: the writer then
+    begins at their leader."""
 
-    def __init__(self, cluster):
+    def __init__(self, cluster, all_manage=False):
         self.cluster = cluster
-        self.manager, *self.workers = cluster.nodes("node1", "node2", "node3")
-        cluster.form_swarm(managers=[self.manager], workers=self.workers)
+        nodes = cluster.nodes("node1", "node2", "node3")
+        self.manager = nodes[0]
+        self.workers = nodes if all_manage else nodes[1:]
+        cluster.form_swarm(managers=nodes if all_manage else nodes[:1], workers=[] if all_manage else nodes[1:])
+        for node in nodes[1:] if all_manage else nodes[:1]:
+            self.set_availability(node, "drain")
         self.reports = Reports(cluster.root / "reports")
         command = ["record_writer", "write", "--file", "/data/records", "--log", "/data/log", "--report", f"unix:{INSIDE}/socket"]
-        self.manager.create_service("writer", command, "--constraint", "node.role==worker",
+        self.manager.create_service("writer", command,
                                     mounts=[volume_mount(VOLUME, "/data", "vsphere", size="200mb"), self.reports.mount()])
         self.reports.await_more(sessions=1)
         self.home = self.node_of_writer()
-        self.other, = [node for node in self.workers if node is not self.home]
+        self.other = next(node for node in self.workers if node is not self.home)
+        for node in self.workers:
+            self.set_availability(node, "active")
+
+    def set_availability(self, node, availability):
+        self.manager.docker("node", "update", "--availability", availability, node.name)
 
     def node_of_writer(self):
         """The one node where Swarm takes the writer for running."""
@@ -47,7 +57,7 @@ class Writing:
 
     def holder(self):
         """The name of the VM that has the disk, as every node that is on says it."""
-        on = [node for node in (self.manager, *self.workers) if node.is_on]
+        on = [node for node in self.cluster.hosts if node.is_on]
         holders = {node.plugin().get(VOLUME)["Status"].get("attached to VM") for node in on}
         check.assertEqual(len(holders), 1, "the nodes disagree about who has the disk")
         return holders.pop()
@@ -112,6 +122,25 @@ def crash_unseen(cluster):
     writing.finish()
 
 
+def leader_crash(cluster):
+    """Three nodes that all manage and all work, as most small clusters are. The leader, which has the writer too, loses its power:
+    the others elect another one, which starts the writer where the volume then is."""
+    writing = Writing(cluster, all_manage=True)
+    leader = writing.home
+    check.assertIs(leader, writing.manager)
+    began = time.monotonic()
+    leader.crash()
+    writing.manager = next(node for node in writing.workers if node is not leader)
+    writing.reports.await_session(2)
+    print(f"acknowledged again {time.monotonic() - began:.1f} s after the leader's crash")
+    writing.reports.await_more(100, sessions=2)
+    check.assertNotEqual(writing.holder(), leader.name)
+    leader.boot()
+    writing.manager.await_swarm_node(leader)
+    writing.reports.await_more(100, sessions=2)
+    writing.finish()
+
+
 def node_cut_off(cluster):
     """The writer's node loses the network, and nothing else: it writes on, and has the disk. Swarm takes it for dead and wants the
     writer elsewhere, which is refused each time with who has the disk; when the network is back, Swarm ends the old one, and the
@@ -154,9 +183,9 @@ def drain(cluster):
     """A node is drained: the writer moves, and back, without one task that failed."""
     writing = Writing(cluster)
     for life, (home, other) in enumerate(((writing.home, writing.other), (writing.other, writing.home)), start=2):
-        writing.manager.docker("node", "update", "--availability", "active", other.name)
+        writing.set_availability(other, "active")
         began = time.monotonic()
-        writing.manager.docker("node", "update", "--availability", "drain", home.name)
+        writing.set_availability(home, "drain")
         writing.reports.await_session(life)
         print(f"acknowledged again {time.monotonic() - began:.1f} s after the drain")
         check.assertEqual(writing.node_of_writer().name, other.name)
@@ -274,7 +303,7 @@ def long_way(cluster):
 
 
 SCENARIOS = {scenario.__name__: scenario
-             for scenario in (node_crash, crash_unseen, node_cut_off, node_freeze, drain, listing, shared_folder, long_way)}
+             for scenario in (node_crash, crash_unseen, leader_crash, node_cut_off, node_freeze, drain, listing, shared_folder, long_way)}
 
 
 def main():

@@ -131,8 +131,9 @@ def write_if_there(path, text):
 
 def end_all(pids, cgroup):
     """Kills every process of one host (its containers, the engine, mountd, the namespace's keeper), by pid:
-    all that are in the mount namespace of one of `pids`, and in the cgroup. The namespaces are held open
+    `pids`, all that are in the mount namespace of one of them, and in the cgroup. The namespaces are held open
     meanwhile, since the kernel gives a dead one's number to the next."""
+    pids = set(pids)
     held = [os.open(f"/proc/{pid}/ns/mnt", os.O_RDONLY) for pid in pids if is_alive(pid)]
     namespaces = {os.readlink(f"/proc/self/fd/{fd}") for fd in held} - {os.readlink("/proc/self/ns/mnt")}
 
@@ -141,7 +142,7 @@ def end_all(pids, cgroup):
             for name, thawed in (("freezer.state", "THAWED"), ("cgroup.freeze", "0")):
                 if (folder / name).exists() and (folder / name).read_text().strip() != thawed:
                     write_if_there(folder / name, thawed)
-        left = processes_of(namespaces, cgroup)
+        left = {*processes_of(namespaces, cgroup), *filter(is_alive, pids)}
         for pid in left:
             try:
                 os.kill(pid, signal.SIGKILL)

@@ -29,7 +29,7 @@ import sys
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1] / "docker"))
 
 from harness import IMAGE, HarnessError, Host, Lab  # noqa: E402
-from machine import processes_of, record_process, run, wait_for  # noqa: E402
+from machine import end_all, processes_of, record_process, run, wait_for  # noqa: E402
 
 NETWORK = "10.99.0"
 NODE_NAMES = tuple(f"node{number}" for number in range(1, 6))
@@ -328,6 +328,8 @@ class Node(Host):
         if self.is_on:
             super().end()
             self.is_on = False
+        else:
+            end_all([], self.cgroup)  # its containers' cgroups outlive a power failure
 
     # --- the Swarm, as this node (a manager) knows it
 

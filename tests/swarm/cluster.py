@@ -165,7 +165,7 @@ class Node(Host):
             mount --bind {self.root}/udev /run/udev; umount {self.root}/udev
             mkdir -p /etc/docker; mount -t tmpfs -o mode=755 none /etc/docker
             mount --make-rshared /
-            hostname {self.name}; sysctl -qw net.ipv4.ip_forward=1
+            hostname {self.name}; echo 1 > /proc/sys/net/ipv4/ip_forward
             echo ready
             while :; do sleep 1000000 & wait; done"""  # a shell that waits reaps what is left to it, as a pid 1 must
         self._keeper = subprocess.Popen(

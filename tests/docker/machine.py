@@ -122,6 +122,16 @@ def processes_of(namespaces, cgroup):
     return [pid for pid in found if is_alive(pid)]
 
 
+def remove_cgroups(name):
+    """False while one of them is not empty: a process that was killed leaves its cgroup a little later."""
+    for folder in cgroup_folders(name):
+        try:
+            folder.rmdir()
+        except OSError:
+            pass
+    return not cgroup_folders(name)
+
+
 def write_if_there(path, text):
     try:
         path.write_text(text)
@@ -155,11 +165,7 @@ def end_all(pids, cgroup):
     finally:
         for fd in held:
             os.close(fd)
-    for folder in cgroup_folders(cgroup):
-        try:
-            folder.rmdir()
-        except OSError:
-            pass
+    wait_for(f"the cgroups {cgroup} are removed", lambda: remove_cgroups(cgroup))
 
 
 def erase(folder):

@@ -103,7 +103,7 @@ start_docker() {
 }
 
 start_mountd() {
-  if [ -S "$plugin_socket" ] && mountd_answers; then
+  if mountd_answers; then
     echo "mountd is running"
     return
   fi
@@ -114,7 +114,9 @@ start_mountd() {
   await "mountd (see $data/mountd.out and $data/mountd.log)" mountd_answers
 }
 
-mountd_answers() { pgrep -x mountd >/dev/null && /usr/bin/docker volume ls -q -f driver=vsphere >/dev/null 2>&1 && [ -S "$plugin_socket" ]; }
+# Somebody takes connections at the socket: of a mountd that was killed the file, or even the process, may still be there.
+listens() { perl -MSocket -e 'socket(S, PF_UNIX, SOCK_STREAM, 0) && connect(S, sockaddr_un($ARGV[0])) or exit 1' "$1"; }
+mountd_answers() { listens "$plugin_socket" && /usr/bin/docker volume ls -q -f driver=vsphere >/dev/null 2>&1; }
 
 make_image() {
   docker image inspect "$image" >/dev/null 2>&1 && return
